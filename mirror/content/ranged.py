@@ -27,15 +27,16 @@ from mirror.content.stream import BlobReader, Ranges, ReadInto, Verifier
 from mirror.errors import MirrorError, StorageError, TransferError
 from mirror.oci.descriptor import Descriptor
 
-_TICK = 0.1  # seconds between two decisions, unless a connection ends
+_TICK = 0.05  # seconds between two decisions, unless a connection ends
 _SAVE = 1.0  # seconds between two records of what is durable
 _PAUSE = 1.0  # seconds after a failure before another connection is opened; more after several
 _MOST_FAILURES = 3  # of connections that have not got far
 _FAR = 1024 * 1024  # bytes
 _SHORTEST, _LONGEST = 4 * 1024 * 1024, 32 * 1024 * 1024  # bytes of a region, unless fewer are left
 _SECONDS = 3.0  # that a region takes
-_WORTHWHILE = 0.5  # seconds of traffic that another connection must take over, to be worth its round trips
-_BUFFER = 1024 * 1024  # bytes that a connection reads at once, at most
+_WORTHWHILE = 0.2  # seconds of traffic that another connection must take over, to be worth its round trips
+_BUFFER = 1024 * 1024  # bytes that the first connection reads at once, at most
+_PIECE = 256 * 1024  # bytes that any other connection does: a slow one is measured, and can be shortened, sooner
 
 Record = Callable[[Extents], None]  # makes known, durably, which bytes of the file are durable
 
@@ -76,6 +77,7 @@ class RangedCopy:
         self._saving: asyncio.Task[None] | None = None
         self._recording = asyncio.Lock()
         self._received = self._failures = 0
+        self._remaining = node.size  # bytes
         self._error: MirrorError | None = None
         self._open_at = self._save_at = 0.0  # monotonic times before which nothing is opened, or saved
 
@@ -153,7 +155,7 @@ class RangedCopy:
         return region.confirmed
 
     def _copy(self, body: BlobReader, region: Region, fill: ReadInto, advance: Callable[[int], None]) -> None:
-        buffer = memoryview(bytearray(min(self._buffer, region.end - region.first)))
+        buffer = memoryview(bytearray(min(self._buffer, _PIECE, region.end - region.first)))
         while count := fill(buffer):
             advance(count)
             self._file.write_at([buffer[:count]], region.at, keep=True)
@@ -164,8 +166,8 @@ class RangedCopy:
     async def _open_more(self) -> None:
         """Open as many connections as are useful."""
         running = sum(region.at - region.first for region in self._regions.values())
-        remaining = self._node.size - self._held.total - running
-        wanted = await self._ranges.connections(self._received + running, remaining)
+        self._remaining = self._node.size - self._held.total - running
+        wanted = await self._ranges.connections(self._received + running, self._remaining)
         if not (self._may_open or self._regions or self._is_complete):
             raise self._error or TransferError(f"{self._body.origin} does not support range requests.", transient=True)
         while self._may_open and monotonic() >= self._open_at and len(self._regions) < wanted:
@@ -181,29 +183,35 @@ class RangedCopy:
     def _next_region(self, wanted: int) -> Region | None:
         """Return the first region that no connection receives; if there is none, take a part of the largest."""
         if not self._gaps():
-            self._divide_largest()
+            self._divide_largest(wanted)
         for first, end in self._gaps():
-            return Region(first, min(end, first + self._length) if wanted > 1 else end)
+            return Region(first, min(end, first + self._length(wanted)) if wanted > 1 else end)
         return None
 
     def _gaps(self) -> list[tuple[int, int]]:
         busy = Extents([*self._held, *((region.first, region.claimed) for region in self._regions.values())])
         return list(busy.gaps(self._node.size))
 
-    def _divide_largest(self) -> None:
+    def _divide_largest(self, wanted: int) -> None:
         """Leave the second half of the largest region to another connection, or more if it is very large."""
         largest = max(self._regions.values(), key=lambda region: region.planned - region.at, default=None)
         if largest is None:
             return
-        left, least = largest.planned - largest.at, max(2 * self._buffer, int(largest.rate * _WORTHWHILE))
+        left, least = largest.planned - largest.at, self._least(largest.rate)
         if left >= 2 * least:
-            largest.planned = largest.at + max(least, min(self._length, left // 2))
+            largest.planned = largest.at + max(least, min(self._length(wanted), left // 2))
 
-    @property
-    def _length(self) -> int:
-        """The bytes of a region, so that the connections of a slow link end soon, and what is not hashed is limited."""
+    def _length(self, wanted: int) -> int:
+        """The bytes of a region, so that the connections of a slow link end soon, and what is not hashed is limited.
+
+        The last regions are smaller, so that the connections end at the same time.
+        """
         rate = max((region.rate for region in self._regions.values()), default=0.0)
-        return int(min(max(rate * _SECONDS, _SHORTEST), _LONGEST))
+        return int(max(min(rate * _SECONDS, self._remaining / wanted, _LONGEST), _SHORTEST))
+
+    def _least(self, rate: float) -> int:
+        """The bytes that are worth another request."""
+        return max(2 * self._buffer, int(rate * _WORTHWHILE))
 
     # --- what has ended ------------------------------------------------------------------------------------------
 

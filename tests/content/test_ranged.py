@@ -83,6 +83,7 @@ class Connections:
     ) -> None:
         self.most, self.data, self.cut, self.threads, self.refused = most, data, cut or {}, threads, refused
         self.supported, self.skipped, self.asked, self.open_now = True, 0, list[int](), 0
+        self.sizes = list[int]()
 
     async def connections(self, received: int, remaining: int) -> int:
         return self.most
@@ -96,6 +97,7 @@ class Connections:
     @asynccontextmanager
     async def open(self, first: int, last: int) -> AsyncIterator[BlobReader]:
         self.asked.append(first)
+        self.sizes.append(last + 1 - first)
         await asyncio.sleep(0)
         if self.refused(len(self.asked)):
             raise TransferError("Refused.", transient=True)
@@ -164,6 +166,14 @@ def test_blob_is_received_over_several_connections(most: int, threads: bool) -> 
     source = Connections(most, threads=threads)
     receive(source)
     assert (len(source.asked) > 2) == (most > 1)
+
+
+def test_no_region_is_larger_than_its_share_of_what_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the connections end together."""
+    monkeypatch.setattr("mirror.content.ranged._LONGEST", 2000)
+    source = Connections(4)
+    receive(source)
+    assert max(source.sizes) <= 2000 / 4
 
 
 @pytest.mark.parametrize("most", [1, 4])

@@ -401,6 +401,32 @@ def test_full_link_gets_no_more_connections_than_it_needs(monkeypatch: pytest.Mo
     assert connections_over_time(monkeypatch, lambda count: 10e6)[-1] == 1
 
 
+def test_silence_does_not_count_as_a_slow_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes arrive together at 1 MB/s, the first ones late: any number of connections is as fast."""
+    clock, received, scaler, found = 0.0, 0, ConnectionScaler(None), set[int]()
+    monkeypatch.setattr("mirror.registry.blobs.parallel.monotonic", lambda: clock)
+    for tick in range(400):
+        clock += 0.05
+        received += 250_000 if tick > 20 and tick % 5 == 0 else 0
+        scaler.measure(received, 10**9)
+        found.add(scaler.connections)
+    assert found == {1, 3}
+    assert scaler.connections == 1
+
+
+def test_nothing_is_measured_while_a_connection_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, scaler, opening = 0.0, ConnectionScaler(None), range(6, 60)
+    monkeypatch.setattr("mirror.registry.blobs.parallel.monotonic", lambda: clock)
+    received, found = 0, list[int]()
+    for tick in range(100):
+        clock += 0.1
+        received += 1_000_000 if tick in opening else scaler.connections * 1_000_000
+        scaler.measure(received, 10**9, steady=tick not in opening)
+        found.append(scaler.connections)
+    assert found[5] == found[59] == 3
+    assert found[-1] == 8
+
+
 def test_fast_link_keeps_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connections_over_time(monkeypatch, lambda count: 500e6) == [1]
 

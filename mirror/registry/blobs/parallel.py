@@ -7,7 +7,7 @@ and how many there are: all blobs share one budget of further connections.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 
 from yarl import URL
@@ -17,10 +17,11 @@ from mirror.errors import TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.registry.blobs import ranges
 from mirror.registry.http import Registry
+from mirror.registry.transport.exchange import Response
 
 MIN_REMAINING = 16 * 1024 * 1024  # bytes that must be left for more connections to pay off
-_MIN_INTERVAL = 0.7  # seconds between two measurements, at least
-_MEASURED = 4 * 1024 * 1024  # bytes for each further connection that make a measurement, at least
+_MIN_INTERVAL = 0.3  # seconds of a measurement, at least
+_MEASURED = 1024 * 1024  # bytes of each connection that make a measurement, at least
 _FAST = 32 * 1024 * 1024  # bytes per second above which a connection is not the bottleneck
 _MIN_SPEEDUP = 1.2  # the factor by which more connections must be faster
 _MAX_CONNECTIONS = 8  # for one blob, unless the user sets a number
@@ -34,6 +35,7 @@ class BlobRanges:
         self._targets: list[URL | str] = [url, path]  # the first one saves the redirects, while its signature is valid
         self._scaler = ConnectionScaler(registry.options.connections_per_blob)
         self._budget, self._reserved = registry.limits.connections, 0
+        self._opening = 0  # requests that have not been answered
         self._confirmed = False  # one range has been answered with this range
 
     @property
@@ -43,7 +45,7 @@ class BlobRanges:
 
     async def connections(self, received: int, remaining: int) -> int:
         """`Ranges`: return how many connections to use, within the budget."""
-        self._scaler.measure(received, remaining)
+        self._scaler.measure(received, remaining, steady=not self._opening)
         wanted = self._scaler.connections - 1 if self.supported else 0  # the first one is free
         while self._reserved < wanted and not self._budget.locked():
             await self._budget.acquire()
@@ -73,51 +75,79 @@ class BlobRanges:
 
         A registry whose first answer to a range is something else does not support them.
         """
-        registry, blob = self._registry, self._blob
-        request = registry.send(
-            "GET",
-            self._targets[0],
-            scope=self._scope,
-            headers=ranges.header(first, last),
-            expect=ranges.STATUSES,
-            size=last - first + 1,
-        )
-        try:
-            async with request as response:
-                if not ranges.matches(response, first, last, blob.size):
-                    registry.supports_ranges &= self._confirmed
-                    text = f"{response.url.host} did not answer a range request with that range."
-                    raise TransferError(text, transient=True)
-                self._confirmed = True
-                chunks, fill = registry.iter_body(response), registry.fill(response)
-                yield BlobReader(chunks, self._origin, None, first, fill=fill, interrupt=response.close)
-        except TransferError as error:
-            if error.status:
-                self._targets = self._targets[-1:]  # a signature has expired, perhaps
-                raise TransferError(str(error), status=error.status, transient=True) from None
-            raise
+        registry = self._registry
+        async with AsyncExitStack() as stack:
+            self._opening += 1
+            try:
+                response = await self._request(stack, first, last)
+            finally:
+                self._opening -= 1
+            if not ranges.matches(response, first, last, self._blob.size):
+                registry.supports_ranges &= self._confirmed
+                text = f"{response.url.host} did not answer a range request with that range."
+                raise TransferError(text, transient=True)
+            self._confirmed = True
+            chunks, fill = registry.iter_body(response), registry.fill(response)
+            yield BlobReader(chunks, self._origin, None, first, fill=fill, interrupt=response.close)
+
+    async def _request(self, stack: AsyncExitStack, first: int, last: int) -> Response:
+        """Request a range from the first target; if its signature has expired, perhaps, at once from the registry.
+
+        Several connections may find that out at the same time, which does not count as failures.
+        """
+        headers, size = ranges.header(first, last), last - first + 1
+        while True:
+            target = self._targets[0]
+            request = self._registry.send(
+                "GET", target, scope=self._scope, headers=headers, expect=ranges.STATUSES, size=size
+            )
+            try:
+                return await stack.enter_async_context(request)
+            except TransferError as error:
+                if not error.status:
+                    raise
+                if target is self._targets[-1]:
+                    raise TransferError(str(error), status=error.status, transient=True) from None
+                self._targets = self._targets[-1:]
 
 
 class ConnectionScaler:
-    """Decides how many connections a blob gets: more, as long as that makes it faster."""
+    """Decides how many connections a blob gets: more, as long as that makes it faster.
+
+    A measurement begins and ends when bytes arrive, and includes no time in which a connection was being opened: an
+    interval that begins with silence would make any further connection seem to help.
+    """
 
     def __init__(self, fixed: int | None) -> None:
         self.connections = fixed or 1
         self._settled = fixed is not None
-        self._since, self._received = monotonic(), 0
+        self._since: float | None = None  # when the measurement began, and how much had been received then
+        self._received = self._seen = 0
         self._previous, self._rate = 1, 0.0  # the number of connections before the latest increase, and their rate
 
     def limit(self, connections: int) -> None:
         """Use at most so many connections from now on."""
         self.connections, self._settled = min(self.connections, connections), True
 
-    def measure(self, received: int, remaining: int) -> None:
-        """Decide again, once enough bytes were `received` in enough time; `remaining` bytes are left."""
-        seconds, count = monotonic() - self._since, received - self._received
-        if self._settled or seconds < _MIN_INTERVAL or count < (self.connections - 1) * _MEASURED:
+    def measure(self, received: int, remaining: int, *, steady: bool = True) -> None:
+        """Decide again, once enough bytes were `received` in enough time; `remaining` bytes are left.
+
+        It is not `steady` while a connection is being opened.
+        """
+        has_grown, self._seen = received > self._seen, received
+        if not steady:
+            self._since = None
+        if self._settled or not steady or not has_grown:
             return
-        rate = count / seconds
-        self._since, self._received = monotonic(), received
+        if self._since is None:
+            self._since, self._received = monotonic(), received
+            return
+        seconds, count = monotonic() - self._since, received - self._received
+        if seconds >= _MIN_INTERVAL and count >= self.connections * _MEASURED:
+            self._decide(count / max(seconds, 0.001), remaining)
+
+    def _decide(self, rate: float, remaining: int) -> None:
+        self._since = None
         if self.connections > 1 and rate < self._rate * _MIN_SPEEDUP:
             self.connections, self._settled = self._previous, True
         elif self.connections >= _MAX_CONNECTIONS or rate > _FAST * self.connections or remaining < MIN_REMAINING:
