@@ -8,7 +8,9 @@
 `reader`          a layout as a source; `has` hashes a blob before it is reused
 `ingest`          a blob that is being written, and how an interrupted one resumes
 `writer`          a layout as a sink
-`referrers`       entries that refer to other entries
+`referring`       entries that refer to others, judging by their tags
+`referrers`       those entries, with what they lead to
+`related`         manifests that may relate to others, read before anything is known about them
 `implied`         referrers and children wherever other tools store them, as entries
 `verifiable`      a layout as something to verify
 """

@@ -13,14 +13,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from mirror.content.store import Source
-from mirror.errors import InvalidDigest, MirrorError, UnsupportedManifest
-from mirror.layout import names
+from mirror.errors import MirrorError, UnsupportedManifest
 from mirror.layout.index import Entry
+from mirror.layout.referring import can_refer, chosen_from, home, is_list
 from mirror.oci.descriptor import OCI_INDEX
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node, parse
-from mirror.oci.platforms import INDEX
-from mirror.oci.referrers import is_about, is_referrers_tag, list_of, tags_about
+from mirror.oci.referrers import list_of, tags_about
 
 if TYPE_CHECKING:
     from mirror.content.graph import Graph, Keep
@@ -109,41 +108,9 @@ async def walk_entry(store: Local, entry: Entry) -> Graph:
     return await walk(store, entry.root, keep=await store.there(entry), foreign=True)
 
 
-def is_list(entry: Entry) -> bool:
-    """Return whether an entry is a list of referrers, judging by its tag and type."""
-    return entry.root.is_index and is_referrers_tag(entry.tag)
-
-
-def can_refer(entry: Entry) -> bool:
-    """Return whether an entry can refer to another one, judging by its tag, type and kind."""
-    return entry.attachment is not None or is_list(entry) or (is_about(entry.tag) and not is_referrers_tag(entry.tag))
-
-
-def images_of(entries: list[Entry]) -> list[Entry]:
-    """Return the entries that cannot refer to others; all entries if there are none."""
-    return [entry for entry in entries if not can_refer(entry)] or entries
-
-
 def subjects_of(entry: Entry, graph: Graph) -> list[Digest]:
     """Return the digests that referrers of an image can refer to: its manifests, and the index it was chosen from."""
     return list(dict.fromkeys([*graph.nodes, *chosen_from(entry)]))
-
-
-def chosen_from(entry: Entry) -> list[Digest]:
-    """Return the recorded digests of the image before some of its platforms were selected."""
-    return [digest for digest in (_digest(entry.root.annotations.get(INDEX, "")), published(entry)) if digest]
-
-
-def published(entry: Entry) -> Digest | None:
-    """Return the recorded digest of the image where it was pulled from, if any."""
-    return _digest(entry.root.annotations.get(names.ORIGIN, "").rpartition("@")[2])
-
-
-def _digest(text: str) -> Digest | None:
-    try:
-        return Digest.parse(text)
-    except InvalidDigest:
-        return None
 
 
 class LayoutReferrers:
@@ -188,8 +155,3 @@ def _summary(faults: Sequence[MirrorError]) -> MirrorError | None:
         more = f" And {len(faults) - _SHOWN} more." if len(faults) > _SHOWN else ""
         return UnsupportedManifest(" ".join(map(str, faults[:_SHOWN])) + more, hint=faults[0].hint)
     return next(iter(faults), None)
-
-
-def home(entry: Entry) -> str | None:
-    """Return the recorded repository of an entry, if any."""
-    return entry.reference.name if entry.reference else None

@@ -11,7 +11,8 @@ from mirror.content.image_config import platform_of, read_config, summarize
 from mirror.content.store import Source
 from mirror.content.walk import walk
 from mirror.errors import ContentError
-from mirror.layout.referrers import LayoutReferrers, can_refer
+from mirror.layout.referrers import LayoutReferrers
+from mirror.layout.referring import can_refer
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node

@@ -10,7 +10,8 @@ from mirror.content.select import platforms_there
 from mirror.content.walk import walk
 from mirror.errors import MirrorError, UsageError
 from mirror.layout import Entry
-from mirror.layout.referrers import LayoutReferrers, Referrer, can_refer
+from mirror.layout.referrers import LayoutReferrers, Referrer
+from mirror.layout.referring import can_refer
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.report.images import ImageList, ImageSummary

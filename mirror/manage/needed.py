@@ -9,7 +9,8 @@ from mirror.content.walk import walk
 from mirror.errors import MirrorError
 from mirror.layout import Entry, Layout
 from mirror.layout.implied import Relations, StoredReferrer
-from mirror.layout.referrers import chosen_from, walk_entry
+from mirror.layout.referrers import walk_entry
+from mirror.layout.referring import chosen_from
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 

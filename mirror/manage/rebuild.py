@@ -17,7 +17,7 @@ from mirror.content.walk import leaves, read_node
 from mirror.content.wrappers import MemorySource
 from mirror.errors import MirrorError, NotFound
 from mirror.layout import Entry, Layout
-from mirror.layout.referrers import is_list
+from mirror.layout.referring import is_list
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import build_index
 from mirror.oci.platforms import INDEX, with_attestations

@@ -13,7 +13,8 @@ from mirror.fs.directory import is_full
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.implied import Relations
 from mirror.layout.index import EntryFinder
-from mirror.layout.referrers import LayoutReferrers, can_refer, walk_entry
+from mirror.layout.referrers import LayoutReferrers, walk_entry
+from mirror.layout.referring import can_refer
 from mirror.manage.needed import Needed
 from mirror.oci.digest import Digest
 from mirror.report.layouts import RemovedImage, RemoveReport

@@ -22,7 +22,8 @@ from mirror.content.store import Source
 from mirror.content.walk import read_small, walk
 from mirror.errors import InvalidContent, UsageError
 from mirror.layout import Entry, Layout
-from mirror.layout.referrers import LayoutReferrers, can_refer, walk_entry
+from mirror.layout.referrers import LayoutReferrers, walk_entry
+from mirror.layout.referring import can_refer
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import Reference
 from mirror.records import CAP, Record, build_record, image_configs

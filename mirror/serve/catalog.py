@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mirror.errors import InvalidReference
 from mirror.layout import Entry
-from mirror.layout.referrers import can_refer
+from mirror.layout.referring import can_refer
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import DOCKER_HUB, Reference, is_repository
 from mirror.text import brief

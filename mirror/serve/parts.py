@@ -12,7 +12,7 @@ from mirror.content.graph import Walk, ignore
 from mirror.content.limits import Budget
 from mirror.errors import ContentError
 from mirror.layout import Entry, presence
-from mirror.layout.referrers import can_refer
+from mirror.layout.referring import can_refer
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest

@@ -13,7 +13,8 @@ from mirror.content.store import Source
 from mirror.errors import NotFound
 from mirror.layout import Entry, Layout
 from mirror.layout.implied import Relations
-from mirror.layout.referrers import FoundReferrers, LayoutReferrers, can_refer, images_of
+from mirror.layout.referrers import FoundReferrers, LayoutReferrers
+from mirror.layout.referring import can_refer, images_of
 from mirror.oci.digest import Digest
 from mirror.stores.images import StoreImage
 from mirror.stores.location import Location, Transport

@@ -11,7 +11,7 @@ from mirror.content.select import SelectedImage
 from mirror.content.store import Sink, Source
 from mirror.errors import MirrorError, UnsupportedManifest, UsageError
 from mirror.layout import Entry, names
-from mirror.layout.referrers import is_list
+from mirror.layout.referring import is_list
 from mirror.oci.digest import Digest
 from mirror.oci.platforms import INDEX
 from mirror.oci.reference import Reference

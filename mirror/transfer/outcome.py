@@ -8,7 +8,8 @@ from dataclasses import replace
 from itertools import chain
 
 from mirror.content.plan import Plan
-from mirror.layout.referrers import can_refer, home, members, subjects_of
+from mirror.layout.referrers import members, subjects_of
+from mirror.layout.referring import can_refer, home
 from mirror.oci.digest import Digest
 from mirror.oci.referrers import tags_about
 from mirror.report.transfers import PAST, Amount, TransferredImage, TransferReport

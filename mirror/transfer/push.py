@@ -11,7 +11,7 @@ from pathlib import Path
 from mirror.content.store import Progress
 from mirror.errors import UsageError
 from mirror.fs.atomic import replacing
-from mirror.layout.referrers import can_refer
+from mirror.layout.referring import can_refer
 from mirror.registry import Client, RegistryOptions
 from mirror.report.transfers import TransferReport
 from mirror.retry import RetryPolicy

@@ -13,7 +13,8 @@ from mirror.content.graph import Graph
 from mirror.content.plan import CopyTask
 from mirror.errors import MirrorError
 from mirror.layout import Entry
-from mirror.layout.referrers import FoundReferrers, Referrer, is_list, subjects_of
+from mirror.layout.referrers import FoundReferrers, Referrer, subjects_of
+from mirror.layout.referring import is_list
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.report.transfers import ReferrerSummary

@@ -17,7 +17,8 @@ from mirror.content.store import Progress, Sink
 from mirror.content.wrappers import ReadOnlySink
 from mirror.errors import MirrorError, NotFound, TransferError, UsageError
 from mirror.layout import Entry
-from mirror.layout.referrers import Referrer, is_list
+from mirror.layout.referrers import Referrer
+from mirror.layout.referring import is_list
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference

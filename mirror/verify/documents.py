@@ -15,7 +15,7 @@ from mirror.content.image_config import platform_of
 from mirror.content.limits import MOST_BYTES
 from mirror.content.store import VerifiableStore
 from mirror.errors import ContentError
-from mirror.layout.implied import read_object, read_related, shown_subject
+from mirror.layout.related import read_object, read_related, shown_subject
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, OCI_MANIFEST, SCHEMA1_TYPES, Descriptor, Platform
 from mirror.oci.digest import Digest

@@ -20,7 +20,7 @@ from mirror.content.limits import Budget, affordable
 from mirror.content.store import VerifiableStore
 from mirror.errors import ContentError, InvalidContent, UsageError
 from mirror.layout import Entry, index
-from mirror.layout.referrers import can_refer, home, published
+from mirror.layout.referring import can_refer, home, published
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document, parse

@@ -11,7 +11,7 @@ from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, StorageError
 from mirror.layout import Entry
 from mirror.layout.implied import Relations
-from mirror.layout.referrers import can_refer, home
+from mirror.layout.referring import can_refer, home
 from mirror.oci import manifest
 from mirror.oci.digest import Digest
 from mirror.oci.referrers import tags_about

@@ -16,7 +16,7 @@ from mirror.content.limits import FREE_LINKS, SHARED
 from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, InvalidDigest, StorageError
 from mirror.layout import Entry
-from mirror.layout.referrers import can_refer, chosen_from
+from mirror.layout.referring import can_refer, chosen_from
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.referrers import subject_of

@@ -7,7 +7,8 @@ import pytest
 from mirror.content.walk import walk
 from mirror.layout import Entry
 from mirror.layout.names import IMAGE_NAME, ORIGIN, REF_NAME
-from mirror.layout.referrers import LayoutReferrers, Referrer, can_refer, is_list, subjects_of
+from mirror.layout.referrers import LayoutReferrers, Referrer, subjects_of
+from mirror.layout.referring import can_refer, is_list
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.platforms import INDEX
