@@ -73,15 +73,7 @@ if TYPE_CHECKING:
     from mirror.records.document import HistoryEntry, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
     from mirror.registry import Credentials, RegistryOptions
     from mirror.registry.login import LoginOptions, LoginResult, LogoutResult, StoredLogin, log_in, log_out
-    from mirror.report.findings import (
-        Agreement,
-        RepairReport,
-        Sample,
-        Verdict,
-        VerifiedImage,
-        VerifyLevel,
-        VerifyReport,
-    )
+    from mirror.report.findings import Verdict, VerifiedImage, VerifyLevel, VerifyReport
     from mirror.report.images import (
         ImageList,
         ImageSummary,
@@ -95,6 +87,7 @@ if TYPE_CHECKING:
     from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, RemoveReport, ServerInfo
     from mirror.report.text import ResultText, to_text
     from mirror.report.transfers import Amount, DiskSpace, ReferrerSummary, TransferredImage, TransferReport
+    from mirror.report.verify_parts import Agreement, RepairReport, Sample
     from mirror.report.view import View
     from mirror.retry import RetryPolicy
     from mirror.serve import ServeOptions, serve_layouts
@@ -260,12 +253,13 @@ _MODULES = {  # the same as above, for the interpreter
     "records.document": "HistoryEntry RecordedConfig RecordedImage RecordedLayer RecordedManifest",
     "registry": "Credentials RegistryOptions",
     "registry.login": "LoginOptions LoginResult LogoutResult StoredLogin log_in log_out",
-    "report.findings": "Agreement RepairReport Sample Verdict VerifiedImage VerifyLevel VerifyReport",
+    "report.findings": "Verdict VerifiedImage VerifyLevel VerifyReport",
     "report.images": "ImageList ImageSummary InspectedBlob InspectedImage InspectedManifest InspectedReferrer TagList",
     "report.json": "to_json",
     "report.layouts": "PrunedBlob PrunedFile PruneReport RemovedImage RemoveReport ServerInfo",
     "report.text": "ResultText to_text",
     "report.transfers": "Amount DiskSpace ReferrerSummary TransferredImage TransferReport",
+    "report.verify_parts": "Agreement RepairReport Sample",
     "report.view": "View",
     "retry": "RetryPolicy",
     "serve": "ServeOptions serve_layouts",

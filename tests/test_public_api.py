@@ -204,6 +204,15 @@ HTTP = {"aiohttp", "yarl", "mirror.registry"}
 SCREEN = {"click", "tqdm"}
 RESULTS = {"mirror.report.images", "mirror.report.layouts", "mirror.report.transfers", "mirror.report.json"}
 ARCHIVES = {"mirror.archive.reader", "mirror.archive.verifiable", "tempfile"}
+RARE = {  # what few verifications of a layout need
+    "mirror.content.decompress",
+    "mirror.content.walk",
+    "mirror.layout.implied",
+    "mirror.layout.referrers",
+    "mirror.report.verify_parts",
+    "mirror.retry",
+    "shlex",
+}
 
 
 def loaded(statement: str) -> set[str]:
@@ -226,7 +235,10 @@ def loaded(statement: str) -> set[str]:
         ("import mirror.cli.completion", HTTP | {"asyncio", "ssl", "mirror.layout", "mirror.fs.atomic"}),
         (
             "import mirror.cli.verify",
-            RESULTS | ARCHIVES | {"mirror.records", "mirror.layout.writer", "mirror.content.walk", "mirror.quota"},
+            RESULTS
+            | ARCHIVES
+            | RARE
+            | {"mirror.records", "mirror.layout.writer", "mirror.content.walk", "mirror.quota"},
         ),
         ("import mirror.cli.ls", RESULTS - {"mirror.report.images"} | ARCHIVES | {"mirror.layout.writer"}),
         ("import mirror.cli.pull", {"aiohttp.web", "mirror.records", "mirror.report.images", "mirror.report.findings"}),

@@ -14,12 +14,12 @@ from mirror.cli.context import kept, kept_option
 from mirror.cli.options import Place, amount, with_each
 from mirror.config.settings import Settings
 from mirror.oci.reference import Reference
-from mirror.retry import RetryPolicy
 from mirror.stores.location import Location, Transport
 from mirror.version import VERSION
 
 if TYPE_CHECKING:
     from mirror.registry import Credentials, RegistryOptions
+    from mirror.retry import RetryPolicy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -194,6 +194,8 @@ def location_options(text: str) -> RegistryOptions:
 
 def retry_policy() -> RetryPolicy:
     """Return the policy that --retries sets."""
+    from mirror.retry import RetryPolicy  # a layout is verified without
+
     return RetryPolicy(kept("retries"))
 
 

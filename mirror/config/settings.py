@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirror.config.toml import read_toml
 from mirror.errors import ConfigError
@@ -27,14 +27,13 @@ FILE = "mirror.toml"
 _SHOWN = 80  # characters of an unknown key
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The merged content of the settings files."""
 
-    values: Mapping[str, Any] = field(default_factory=dict)  # defaults for the flags of the same names
+    values: Mapping[str, Any] = MappingProxyType({})  # defaults for the flags of the same names
     plain_http: frozenset[str] = frozenset()  # hosts to connect to without TLS
     insecure: frozenset[str] = frozenset()  # hosts whose certificates are not verified
-    hosts: Mapping[str, HostSettings] = field(default_factory=dict)  # the `[host."…"]` tables
+    hosts: Mapping[str, HostSettings] = MappingProxyType({})  # the `[host."…"]` tables
     files: tuple[str, ...] = ()  # the paths of the files that took effect
     ignored: tuple[str, ...] = ()  # for each key that was ignored, a sentence with the reason
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,11 @@ def hint(kind: Kind, place: StoreKind) -> str:
 
 def link_hint(found: str, path: str = "LAYOUT") -> str | None:
     """Return what to do about links, which are never followed, if `found` says that one was found; else None."""
-    return _LINKS.replace("LAYOUT", shlex.quote(path)) if "a symbolic link" in found else None
+    if "a symbolic link" not in found:
+        return None
+    import shlex  # few layouts have links
+
+    return _LINKS.replace("LAYOUT", shlex.quote(path))
 
 
 def message(finding: Finding) -> str:  # noqa: PLR0911, PLR0912 - a table of texts that depend on more than the kind

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from mirror.content.store import Source
 from mirror.errors import ContentError
 from mirror.oci.descriptor import CONFIG_TYPES, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
-from mirror.retry import ONCE, RetryPolicy
 from mirror.strictjson import Fields, JsonObject
+
+if TYPE_CHECKING:
+    from mirror.retry import RetryPolicy
 
 
 def platform_of(config: bytes) -> Platform | None:
@@ -35,14 +38,15 @@ def has_rootfs(config: bytes) -> bool:
     return False
 
 
-async def read_config(source: Source, image: Node, retry: RetryPolicy = ONCE) -> bytes | None:
+async def read_config(source: Source, image: Node, retry: RetryPolicy | None = None) -> bytes | None:
     """Return the verified config of an image; None for an artifact."""
     config = image.document.config
     if config is None or config.media_type not in CONFIG_TYPES:
         return None
-    from mirror.content.walk import read_small  # a verification does not need it
+    from mirror.content.walk import read_small  # a verification needs neither
+    from mirror.retry import ONCE
 
-    return await read_small(source, config, retry)
+    return await read_small(source, config, retry or ONCE)
 
 
 def summarize(config: bytes) -> JsonObject:

@@ -50,7 +50,7 @@ async def walk(
 
     async def read(node: Descriptor) -> Node | None:
         if known and node.digest == known.descriptor.digest:
-            return replace(known, descriptor=node)
+            return known._replace(descriptor=node)
         try:
             return await read_node(source, node if embedded or node is root else replace(node, data=None), retry)
         except MirrorError as error:

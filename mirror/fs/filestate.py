@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _COARSEST = 3.0  # seconds: FAT stores times in steps of two, so a recent file may change without a trace
 
 
-@dataclass(frozen=True, slots=True)
-class FileState:
+class FileState(NamedTuple):
     """Device, inode, size and times of a file.
 
     If a state was settled when it was taken, an equal one later means that the content has not changed. A more recent

@@ -10,9 +10,8 @@ import json
 import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mirror.errors import BrokenLayout, ContentError, NotFound, UsageError
 from mirror.layout import names
@@ -23,7 +22,7 @@ from mirror.strictjson import JsonObject, load_object
 
 K = TypeVar("K", bound=Hashable)
 
-_SHORT_DIGEST = re.compile(r"(?:sha(?:256|384|512):)?([0-9a-f]{12,128})", re.ASCII)
+_SHORT_DIGEST = r"(?a)(?:sha(?:256|384|512):)?([0-9a-f]{12,128})"  # compiled on first use, which is rare
 CAP = 64 * 1024 * 1024  # bytes of an index.json: about 100,000 images
 LAYOUT_CAP = 4096  # bytes of an oci-layout file
 VERSION = "1.0.0"
@@ -31,8 +30,7 @@ OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 EMPTY = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, indent=2).encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One image of a layout: the descriptor of its root, its full name if that is known, and its tag."""
 
     root: Descriptor
@@ -144,7 +142,7 @@ class EntryFinder:
         if not matches:  # a short name is the end of a full one, as `app:v1` of `host/team/app:v1`
             alike = (self.entries[position] for position in self._by_last_part.get(text.rpartition("/")[2], ()))
             matches = [entry for entry in alike if entry.name.endswith(f"/{text}")]
-        if not matches and (short := _SHORT_DIGEST.fullmatch(text)):
+        if not matches and (short := re.fullmatch(_SHORT_DIGEST, text)):
             matches = [entry for entry in self.entries if entry.root.digest.partition(":")[2].startswith(short[1])]
         if not matches:
             existing = ", ".join(entry.name for entry in self.entries[:10]) or "no images at all"

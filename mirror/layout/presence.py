@@ -18,10 +18,10 @@ from mirror.layout import names
 from mirror.layout.index import Entry
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.retry import ONCE, RetryPolicy
 
 if TYPE_CHECKING:
     from mirror.content.graph import Keep
+    from mirror.retry import RetryPolicy
 
 K = TypeVar("K", bound=Hashable)
 
@@ -48,15 +48,16 @@ def absent(children: Mapping[K, tuple[bool, Sequence[K]]], held: Callable[[K], b
 
 
 async def present(
-    source: Source, entry: Entry, holds: Callable[[Digest], bool], *, is_archive: bool, retry: RetryPolicy = ONCE
+    source: Source, entry: Entry, holds: Callable[[Digest], bool], *, is_archive: bool, retry: RetryPolicy | None = None
 ) -> Keep:
     """Return which children of an image's indexes should be in a store, which `holds` some; `source` reads them."""
     if not entry.root.is_index or is_recorded(entry, is_archive=is_archive):
         return lambda child: not entry.lacks(child)
-    from mirror.content.walk import leaves  # a verification does not need it
+    from mirror.content.walk import leaves  # a verification needs neither
+    from mirror.retry import ONCE
 
     gone: set[Digest] = set()
-    for index in (await leaves(source, entry.root, retry)).nodes.values():
+    for index in (await leaves(source, entry.root, retry or ONCE)).nodes.values():
         children = [child for child in index.document.manifests if not child.is_index]
         links = {child.digest: (not child.attests, await _links(source, child, holds)) for child in children}
         gone |= absent(links, holds)

@@ -75,7 +75,7 @@ class Referrer:
         data = list_of(listed.values())
         root = replace(self.entry.root, media_type=OCI_INDEX, digest=Digest.of(data), size=len(data), data=None)
         graph.root, graph.nodes[root.digest] = root, Node(root, data, parse(data, OCI_INDEX, str(root.digest)))
-        return replace(self, entry=replace(self.entry, root=root), graph=graph)
+        return replace(self, entry=self.entry._replace(root=root), graph=graph)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from mirror.oci.digest import Digest
 
 _HEAD = 64 * 1024  # bytes: most manifests are smaller, so one read is enough
 _MENTIONS = (b'"subject"', b'"manifests"')  # a manifest that relates to others has one of these keys
-_SUBJECT = re.compile(rb'"subject"\s*:\s*\{[^{}]*?"digest"\s*:\s*"([a-z0-9]+:[0-9a-f]+)"')
+_SUBJECT = rb'"subject"\s*:\s*\{[^{}]*?"digest"\s*:\s*"([a-z0-9]+:[0-9a-f]+)"'  # compiled on first use, which is rare
 
 
 def read_document(opened: Reader | BlobCheck, digest: Digest) -> bytes | None:
@@ -48,7 +48,7 @@ def shown_subject(data: bytes) -> Digest | None:
 
     If it has become another one, the manifest refers to nothing that is known.
     """
-    found = _SUBJECT.search(data)
+    found = re.search(_SUBJECT, data)
     try:
         return Digest.parse(found[1].decode()) if found else None
     except InvalidDigest:

@@ -37,7 +37,8 @@ from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.registry import Client, RegistryOptions, open_source
-from mirror.report.findings import RepairReport, VerifyLevel, VerifyReport
+from mirror.report.findings import VerifyLevel, VerifyReport
+from mirror.report.verify_parts import RepairReport
 from mirror.retry import RetryPolicy
 from mirror.stores.local import open_local
 from mirror.stores.location import Location, Transport

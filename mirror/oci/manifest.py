@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from mirror.errors import ContentError, UnsupportedManifest
 from mirror.oci.descriptor import (
@@ -38,8 +38,7 @@ _SCHEMA1 = "Docker schema 1 manifests are not supported: their digest does not c
 _SCHEMA1_HINT = "Registries and runtimes dropped schema 1 in 2019; rebuild or re-push the image with a current tool."
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A parsed manifest or index.
 
     `manifests` are the children of an index, `config` and `layers` the content of a manifest. `subject` need not exist.
@@ -51,7 +50,7 @@ class Document:
     layers: tuple[Descriptor, ...] = ()
     subject: Descriptor | None = None
     artifact_type: str | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = MappingProxyType({})
 
     @property
     def is_index(self) -> bool:
@@ -68,8 +67,7 @@ class Document:
         return self.manifests + ((self.config,) if self.config else ()) + self.layers
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A manifest or an index: descriptor, exact bytes, and parsed document."""
 
     descriptor: Descriptor

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from mirror.errors import InvalidDigest
 from mirror.oci.descriptor import OCI_INDEX
@@ -22,15 +21,6 @@ _COSIGN = ("sig", "att", "sbom")
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._-]")
 _LISTS = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64}")
 _ABOUT = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64,128}(?:\.(?:sig|att|sbom))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Tagged:
-    """A tag and its digest. Receipts have it in JSON, so it is not a named tuple, which would become a list."""
-
-    tag: str
-    digest: Digest
-    members: tuple[Digest, ...] = ()  # must be in it if it is a list of referrers; an added one changes the digest
 
 
 def referrers_tag(subject: Digest) -> str:

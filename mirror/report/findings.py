@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.errors import UsageError
+
+if TYPE_CHECKING:
+    from mirror.report.verify_parts import Agreement, RepairReport, Sample
 
 
 class VerifyLevel(StrEnum):
@@ -18,38 +19,6 @@ class VerifyLevel(StrEnum):
     STRUCTURE = "structure"  # which files are there, and their sizes; only manifests are hashed
     CONTENT = "content"  # every byte is hashed
     LAYERS = "layers"  # layers are also unpacked and compared with the configs
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One part of the blobs: number `part` of `of`, counted from 1. Together, the parts cover every blob."""
-
-    part: int
-    of: int
-
-    @classmethod
-    def parse(cls, text: str) -> Sample:
-        """Parse `n/t`.
-
-        Raises:
-            UsageError: the text has another form, or n is not between 1 and t.
-        """
-        part, _, of = text.partition("/")
-        if not (part.isascii() and part.isdigit() and of.isascii() and of.isdigit() and len(text) < 20):
-            raise UsageError(
-                f"{text!r} is not a valid sample.", hint="Samples look like 2/7: the second of seven parts."
-            )
-        sample = cls(int(part), int(of))
-        if not 1 <= sample.part <= sample.of:
-            raise UsageError(f"{text!r} is not a valid sample: its parts are 1/{of} to {of}/{of}.")
-        return sample
-
-    def takes(self, bucket: int) -> bool:
-        """Return whether a blob of this bucket belongs to the part."""
-        return bucket == self.part - 1
-
-    def __str__(self) -> str:
-        return f"{self.part}/{self.of}"
 
 
 class Verdict(StrEnum):
@@ -75,14 +44,14 @@ class VerifiedImage:
     is_referrer: bool = False  # it refers to another image, as a signature does
 
 
-@dataclass(slots=True)
 class Group:
     """Findings that affect the same images. `missing` is the number of missing bytes."""
 
-    images: tuple[str, ...]
-    findings: list[Finding] = field(default_factory=list)
-    severities: set[Severity] = field(default_factory=set)
-    missing: int = 0
+    def __init__(self, images: tuple[str, ...]) -> None:
+        self.images = images
+        self.findings: list[Finding] = []
+        self.severities: set[Severity] = set()
+        self.missing = 0
 
     def add(self, finding: Finding) -> None:
         self.findings.append(finding)
@@ -103,26 +72,6 @@ def grouped(findings: Iterable[Finding]) -> list[Group]:
             known[key] = groups.setdefault(finding.images, Group(finding.images))
         known[key].add(finding)
     return list(groups.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """An image that agrees with a digest or record that was received separately."""
-
-    by: str  # what the image was compared with
-    image: str
-    agreed: str  # the values that are equal
-    whole: bool = True  # nothing differs
-
-
-@dataclass(frozen=True, slots=True)
-class RepairReport:
-    """The result of a repair."""
-
-    source: str  # where blobs were fetched from
-    healed: tuple[str, ...] = ()  # digests of the blobs that were damaged or missing, and are correct now
-    moved_aside: tuple[str, ...] = ()  # where the damaged files were moved to
-    failures: tuple[str, ...] = ()  # sentences about images that could not be repaired
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,4 +139,6 @@ class VerifyReport:
 
     def hint(self, finding: Finding) -> str:
         """Return what to do about a finding, with the path of this layout."""
+        import shlex  # most layouts have no findings
+
         return finding.hint.replace("LAYOUT", shlex.quote(self.path))

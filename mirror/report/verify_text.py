@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from mirror.content.finding import Finding, Severity
-from mirror.report.findings import Agreement, Verdict, VerifiedImage, VerifyLevel, VerifyReport, grouped
+from mirror.report.findings import Verdict, VerifiedImage, VerifyLevel, VerifyReport, grouped
 from mirror.report.text import ResultText
 from mirror.report.view import Labelled, View
 from mirror.text import brief, count, seconds, size
+
+if TYPE_CHECKING:
+    from mirror.report.verify_parts import Agreement
 
 _MAX_FINDINGS = 5  # with what they affect, they take half of a small screen
 _MAX_IMAGES = 20  # lines for images if all of them are fine: a healthy layout fits on one screen

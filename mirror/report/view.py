@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mirror.text import columns, columns_of, printable
 
-_DIGEST = re.compile(r"\b(sha(?:256|384|512):[0-9a-f]{12})[0-9a-f]{20,}")
+_DIGEST = r"\b(sha(?:256|384|512):[0-9a-f]{12})[0-9a-f]{20,}"  # compiled on first use: only a terminal needs it
 _MAX_LINE = 140  # characters of a line in a file
 
 
@@ -76,4 +76,4 @@ def clip_start(text: str, width: int) -> str:
 
 
 def _short(line: str) -> str:
-    return _DIGEST.sub(r"\1…", line)
+    return re.sub(_DIGEST, r"\1…", line)

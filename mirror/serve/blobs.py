@@ -56,7 +56,7 @@ class OpenBlob:
         status = os.fstat(self.fd)
         now = FileState.of(status)
         if status.st_nlink != self.links:  # a new or removed hard link updates ctime, but does not change the content
-            now = replace(now, changed=self.state.changed)
+            now = now._replace(changed=self.state.changed)
         return now == self.state
 
     def fileno(self) -> int:

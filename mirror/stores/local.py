@@ -47,7 +47,7 @@ class LocalImages:
 
     def entries(self, names: Sequence[str] = ()) -> list[Entry]:
         """As `images`, but including all entries that could refer to others."""
-        number = self._location.index
+        number = self._location.position
         if number is None:
             named = [self._location.ref] if self._location.ref else names
             found = self.store.find(named)  # an image that is named is found as it is stored

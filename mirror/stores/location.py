@@ -14,9 +14,9 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from mirror.errors import InvalidReference, NotFound, TransferError, UsageError
 from mirror.oci.reference import DOCKER_HUB, Reference, is_only_a_registry
@@ -37,7 +37,7 @@ class Transport(StrEnum):
 
 LOCAL = (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
 # skopeo's other transports. They must not be taken for image names, which would be looked up on Docker Hub.
-_UNSUPPORTED = re.compile(r"(atomic|containers-storage|dir|docker-daemon|ostree|sif|tarball):")
+_UNSUPPORTED = ("atomic", "containers-storage", "dir", "docker-daemon", "ostree", "sif", "tarball")
 _NOUNS = {
     Transport.REGISTRY: "an image of a registry",
     Transport.LAYOUT: "a layout",
@@ -46,8 +46,7 @@ _NOUNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """One location. `where` is the path, or the text after `docker://`; `ref` names one of the images at the path.
 
     `guessed`: the user typed a plain name or path.
@@ -70,7 +69,7 @@ class Location:
         transport, colon, rest = text.partition(":")
         if colon and transport in LOCAL:
             return cls(Transport(transport), *_split(text, rest))
-        if _UNSUPPORTED.match(text):
+        if colon and transport in _UNSUPPORTED:
             raise UsageError(
                 f"{text[:300]!r}: mirror does not support {transport}: locations.",
                 hint=f"skopeo copies between {transport}: and a layout: oci:PATH:TAG.",
@@ -128,9 +127,9 @@ class Location:
         return self
 
     @property
-    def index(self) -> int | None:
+    def position(self) -> int | None:
         """The position of an image in an archive or a layout, from 0: skopeo's `@N`. None if `ref` is a name."""
-        found = re.fullmatch(r"@([0-9]{1,9})", self.ref or "", re.ASCII)
+        found = re.fullmatch(r"@([0-9]{1,9})", self.ref, re.ASCII) if self.ref else None
         return int(found[1]) if found else None
 
     @property

@@ -29,15 +29,15 @@ _LONGEST_WORD = 15  # letters of a word, which may be a part of a name: docker.i
 _MAX_TOKENS = 256  # a registry repeats what it has just received
 _EXCERPT = 64 * 1024  # characters of a text that are searched for an excerpt
 _USER_IN_URL = r"(?<=://)(?!user:password@)[^\s/@:\"'<>]*+:[^\s/@\"'<>]*+@"  # in linear time
-_ESCAPE = (  # compiled on first use, as `_USER_IN_URL`: most runs need neither
+_ESCAPE = (  # compiled on first use, as all of them: most runs need none
     r"(?is)%(?:25)*(?P<byte>[0-9A-F]{2})|\\+u(?P<unit>[0-9A-F]{4})|\\+x(?P<code>[0-9A-F]{2})|\\+(?P<char>.)"
     r"|&#(?P<decimal>[0-9]{1,6});|&#x(?P<hex>[0-9A-F]{1,5});|&(?P<name>amp|lt|gt|quot|apos);"
 )
 _NAMES = {"amp": b"&", "lt": b"<", "gt": b">", "quot": b'"', "apos": b"'"}
 _CONTROLS = dict.fromkeys("nrtbf", b"")  # JSON's escapes of control characters
-_SPECIAL = re.compile(r"[%\\&\r\n\t\b\f]|[^\x00-\x7f]")  # what `_fold` does not map to one byte
+_SPECIAL = r"[%\\&\r\n\t\b\f]|[^\x00-\x7f]"  # what `_fold` does not map to one byte
 _ALIKE = bytes.maketrans(b"-_", b"+/")  # base64 for URLs
-_BASE64 = re.compile(rb"[a-z0-9+/]")  # folded
+_BASE64 = rb"[a-z0-9+/]"  # folded
 _CONTROL_BYTES = b"\r\n\t\b\f\\"  # and backslashes: each level of escapes doubles them
 
 
@@ -190,7 +190,7 @@ def _json_escaped(text: str) -> str:
 
 def _fold(text: str) -> _Folded:
     """Replace escapes by what they stand for, remove line ends, and make equal what encodings of one text may vary."""
-    if not _SPECIAL.search(text):
+    if not re.search(_SPECIAL, text):
         return _Folded(text.lower().encode().translate(_ALIKE), None)
     data, ranges, end = bytearray(), list[tuple[int, int]](), 0
     for found in re.finditer(_ESCAPE, text):
@@ -246,6 +246,6 @@ def _extended(data: bytes, start: int, form: _Form, before: int) -> tuple[int, i
         after, end = after + 1, end + 1
     if end - start < min(len(form.data), _FRAGMENT):
         return None
-    start -= form.before if start and not before and _BASE64.match(data, start - 1) else 0
-    end += form.after if after == len(form.data) and _BASE64.match(data, end) else 0
+    start -= form.before if start and not before and re.match(_BASE64, data[start - 1 : start]) else 0
+    end += form.after if after == len(form.data) and re.match(_BASE64, data[end : end + 1]) else 0
     return start, end

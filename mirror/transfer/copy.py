@@ -107,7 +107,7 @@ def _target(
     """Prepare the target; `stack` closes it."""
     if options.name and (end.ref or end.transport is Transport.REGISTRY):
         raise UsageError(f"{end} names the image, and so does --as.", hint="Use one of them.")
-    if end.index is not None:
+    if end.position is not None:
         raise UsageError(f"{end.ref} is not a valid name for an image.", hint="Only a source can have a number.")
     if options.hard_links and (start.transport, end.transport) != (Transport.LAYOUT, Transport.LAYOUT):
         raise UsageError("--hard-links is for copies from layout to layout.")

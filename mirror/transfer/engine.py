@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
@@ -153,7 +153,7 @@ class Engine:
             image.referrers = ReferrerCopies.of(image.copied, image.graph, referrers)
             for other in image.duplicates:
                 assert other.entry is not None, "only images with entries have duplicates"
-                entry = replace(other.entry, root=image.chosen.root)
+                entry = other.entry._replace(root=image.chosen.root)
                 more = (await self._store.referrers([(entry, image.chosen)]))[0]
                 self.referring |= {one.entry.name for one in more.referrers}
                 image.referrers.add(ReferrerCopies.of(entry, image.graph, more))

@@ -71,7 +71,7 @@ class ImageTransfer:
     @property
     def copied(self) -> Entry:
         """The entry of the image, with the root that is copied."""
-        return replace(self.at_source, root=self.chosen.root)
+        return self.at_source._replace(root=self.chosen.root)
 
     @property
     def graph(self) -> Graph:

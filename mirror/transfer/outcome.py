@@ -63,7 +63,7 @@ class Outcome:
             self._rows[image] = image.result()
             image.selected = image.referrers = image.task = None
             if image.entry:
-                image.entry = replace(image.entry, root=replace(image.entry.root, data=None))
+                image.entry = image.entry._replace(root=replace(image.entry.root, data=None))
 
     def _note_referring(self, image: ImageTransfer) -> None:
         if not self._possible_referrers:

@@ -10,7 +10,8 @@ from mirror.content.graph import Graph
 from mirror.errors import ContentError, MirrorError, TransferError
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
-from mirror.oci.referrers import Tagged, referrers_tag
+from mirror.oci.referrers import referrers_tag
+from mirror.oci.tagged import Tagged
 from mirror.registry import Repository
 from mirror.text import count
 from mirror.transfer.image import ImageTransfer

@@ -11,17 +11,18 @@ from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from mirror.content.decompress import Allowance
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.finding_text import Fact, link_hint
 from mirror.content.hashing import READ, BlobCheck, BlobFault, check_size, hash_blob
 from mirror.oci.descriptor import Descriptor
-from mirror.report.findings import Sample, VerifyLevel
+from mirror.report.findings import VerifyLevel
 from mirror.verify.blob_table import DONE, FOREIGN, TAR
 from mirror.verify.metadata import Report
 from mirror.verify.structure import Structure
 
 if TYPE_CHECKING:
+    from mirror.content.decompress import Allowance
+    from mirror.report.verify_parts import Sample
     from mirror.verify.unpack import Layer
 
 _NOT_CHECKED = frozenset({BlobFault.UNREADABLE, BlobFault.UNHASHABLE, BlobFault.CHANGED})
@@ -38,7 +39,7 @@ class BlobVerification:
         self._by_size = [array("I") for _ in range(_SIZE_CLASSES)]
         self._queue: Iterator[int] = iter(())
         self._lock = Lock()
-        self._allowance = Allowance(0)
+        self._allowance: Allowance | None = None  # of the level `layers`
         self._hashing: dict[int, None] = {}  # numbers of blobs, the oldest first
 
     def check_sizes(self, level: VerifyLevel, sample: Sample | None, advance: Callable[[int], None]) -> None:
@@ -64,10 +65,15 @@ class BlobVerification:
                 self.size += check.size
             else:
                 self._finish(number, check)
-        self._allowance = Allowance(self.size)
         self._queue = chain.from_iterable(reversed(self._by_size))
 
-    def hash(self, advance: Callable[[int], None], *, deep: bool) -> None:
+    def allow_unpacking(self) -> None:
+        """Prepare `hash` for the level `layers`."""
+        from mirror.content.decompress import Allowance  # loads decompression libraries, which only this level needs
+
+        self._allowance = Allowance(self.size)
+
+    def hash(self, advance: Callable[[int], None]) -> None:
         """Hash queued blobs until none are left (step 4); several threads call it at once."""
         buffer = bytearray(READ)
         while True:
@@ -77,7 +83,7 @@ class BlobVerification:
                     return
                 self._hashing[number] = None
             digest, size = self._table.digest(number), self._table.size(number)
-            layer = self._layer(number) if deep else None
+            layer = self._layer(number, self._allowance) if self._allowance else None
             check = hash_blob(self._store.open(digest), digest, size, buffer=buffer, advance=advance, through=layer)
             findings = list(layer.findings() if layer else self._opaque(number)) if check.ok else []
             with self._lock:
@@ -96,14 +102,14 @@ class BlobVerification:
             use = next(self._table.uses(number), None)
             return node, self._structure.roots[use.image].names[0] if use else "no image"
 
-    def _layer(self, number: int) -> Layer | None:
-        from mirror.verify.unpack import Layer  # loads decompression libraries, which only this level needs
+    def _layer(self, number: int, allowance: Allowance) -> Layer | None:
+        from mirror.verify.unpack import Layer  # as above
 
         diff_ids = list(self._table.diff_ids(number))
         if not diff_ids:
             return None
         digest, is_tar = self._table.digest(number), bool(self._table.flags[number] & TAR)
-        return Layer(digest, self._table.sizes[number], diff_ids, tar=is_tar, allowance=self._allowance)
+        return Layer(digest, self._table.sizes[number], diff_ids, tar=is_tar, allowance=allowance)
 
     def _opaque(self, number: int) -> Iterator[Finding]:
         if why := self._structure.documents.opaque.get(number):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -20,14 +19,15 @@ if TYPE_CHECKING:
     from mirror.verify.structure import Structure
 
 
-@dataclass(slots=True)
 class Root:
     """Entries of `index.json` with the same root, which is walked once. `blobs` and `size` are totals of its blobs."""
 
-    entries: list[Entry] = field(default_factory=list)
-    platforms: dict[str, None] = field(default_factory=dict)
-    blobs: int = 0
-    size: int = 0
+    __slots__ = ("blobs", "entries", "platforms", "size")
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.entries = entries
+        self.platforms: dict[str, None] = {}
+        self.blobs = self.size = 0
 
     @property
     def names(self) -> tuple[str, ...]:

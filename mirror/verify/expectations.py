@@ -27,7 +27,7 @@ from mirror.oci.manifest import Document, parse
 from mirror.oci.reference import DOCKER_HUB, Reference
 from mirror.oci.referrers import tags_about
 from mirror.records import Comparison, Difference, NotCompared, Reason, Record, build_record, compare, image_configs
-from mirror.report.findings import Agreement
+from mirror.report.verify_parts import Agreement
 from mirror.text import count
 from mirror.verify.options import Expectations
 

@@ -69,18 +69,19 @@ async def verify_image(
     """
     options, started = options or VerifyOptions(), time.monotonic()
     fail_on, registries = one_of(Severity, options.fail_on), options.registries or RegistryOptions()
+    retry = options.retry or RetryPolicy()
     expectations = Expectations.of(options.expect, options.records)
     reference = Reference.parse(image)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(registries))
         source = open_source(client, reference).origin
-        root = await options.retry.run(lambda: source.resolve(reference.target))
-        image_walk = _ImageWalk(source, root, reference.stored, options.retry)
+        root = await retry.run(lambda: source.resolve(reference.target))
+        image_walk = _ImageWalk(source, root, reference.stored, retry)
         await image_walk.walk()
         compared = await image_walk.compare(reference, expectations) if expectations else Compared()
         graph = image_walk.graph
         content = Expected(reference.stored, source, None, root.digest, tuple(graph.blobs.values()))
-        found = await read_back([content], jobs=registries.jobs, retry=options.retry, progress=progress)
+        found = await read_back([content], jobs=registries.jobs, retry=retry, progress=progress)
     return VerifyReport(
         path=f"docker://{reference}",
         images=(VerifiedImage(reference.stored, root.digest, names(graph), len(graph.blobs), graph.size),),

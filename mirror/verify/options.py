@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from mirror.content.finding import Severity
 from mirror.errors import UsageError
 from mirror.oci.digest import Digest
-from mirror.report.findings import Sample, VerifyLevel
-from mirror.retry import RetryPolicy
+from mirror.report.findings import VerifyLevel
 
 if TYPE_CHECKING:
     from mirror.records import Record
     from mirror.registry.options import RegistryOptions  # its package loads the HTTP client
+    from mirror.report.verify_parts import Sample
+    from mirror.retry import RetryPolicy
 
 T = TypeVar("T", bound=StrEnum)
 
@@ -35,7 +36,7 @@ class VerifyOptions:
         expect: digests that images must have, by image name.
         records: digest records that images must agree with; see `parse_records`.
         threads: how many files to read at once; None: one per CPU.
-        retry: how often to try each request.
+        retry: how often to try each request. None: the default.
         registries: how to connect to registries; `jobs` is how many blobs to read at once. None: the defaults.
     """
 
@@ -45,7 +46,7 @@ class VerifyOptions:
     expect: Mapping[str, str] = field(default_factory=dict)
     records: Sequence[Record] = ()
     threads: int | None = None
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    retry: RetryPolicy | None = None
     registries: RegistryOptions | None = None
 
 

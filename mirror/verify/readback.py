@@ -28,7 +28,7 @@ from mirror.errors import (
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import raw_children
-from mirror.oci.referrers import Tagged
+from mirror.oci.tagged import Tagged
 from mirror.retry import RetryPolicy
 
 _REFUSED = (None, 401, 403, 407)  # no response, or no permission: further requests would fail, too

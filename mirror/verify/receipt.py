@@ -13,6 +13,7 @@ from mirror.content.store import Progress
 from mirror.errors import ContentError
 from mirror.registry import Client, RegistryOptions, open_target
 from mirror.report.findings import VerifiedImage, VerifyReport
+from mirror.retry import RetryPolicy
 from mirror.verify.options import VerifyOptions, one_of
 from mirror.verify.readback import in_registry, read_back
 from mirror.verify.receipt_document import CAP, ReceiptImage, parse_receipt
@@ -40,6 +41,7 @@ async def verify_receipt(
     """
     path, options, started = Path(path), options or VerifyOptions(), time.monotonic()
     fail_on, registries = one_of(Severity, options.fail_on), options.registries or RegistryOptions()
+    retry = options.retry or RetryPolicy()
     images = parse_receipt(read_file(path, CAP, _HINT), str(path))
     if not images:
         raise ContentError(f"{path} lists no images.")
@@ -48,7 +50,7 @@ async def verify_receipt(
         # The images of one repository share one source.
         sources = {image.reference.name: open_target(client, image.reference, push=False) for image in pushed}
         expected = [image.expected(sources[image.reference.name]) for image in pushed]
-        found = await read_back(expected, jobs=registries.jobs, retry=options.retry, progress=progress)
+        found = await read_back(expected, jobs=registries.jobs, retry=retry, progress=progress)
     verified = []
     for image in images:
         blobs = [part.size for part in image.content if part.kind not in ("index", "manifest")]

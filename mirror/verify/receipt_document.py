@@ -17,7 +17,7 @@ from mirror.errors import InvalidDigest
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference, is_host, is_repository, is_tag
-from mirror.oci.referrers import Tagged
+from mirror.oci.tagged import Tagged
 from mirror.report.json import to_json
 from mirror.strictjson import Fields
 from mirror.verify.readback import Expected

@@ -89,7 +89,7 @@ class Structure:
         same: dict[tuple[object, ...], Root] = {}
         for entry in entries:
             node = entry.root
-            same.setdefault((node.digest, node.media_type, node.size, entry.kept), Root()).entries.append(entry)
+            same.setdefault((node.digest, node.media_type, node.size, entry.kept), Root([])).entries.append(entry)
         self.roots = list(same.values())
         for position, root in enumerate(self.roots):
             self._descend(position, root)

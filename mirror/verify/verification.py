@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
 from mirror.concurrency import available_cpus, end_tasks, map_concurrently, to_thread
 from mirror.content.finding import Finding, Kind, Severity, StoreKind, reason
@@ -20,18 +21,29 @@ from mirror.fs.directory import exists, is_directory
 from mirror.layout import Entry, index
 from mirror.layout.verifiable import VerifiableLayout
 from mirror.oci.descriptor import Descriptor
-from mirror.report.findings import Agreement, Sample, VerifyLevel, VerifyReport
+from mirror.report.findings import VerifyLevel, VerifyReport
 from mirror.stores.location import LOCAL, Location
 from mirror.verify import metadata
 from mirror.verify.blobs import BlobVerification
 from mirror.verify.options import Expectations, VerifyOptions, one_of
 from mirror.verify.structure import Structure
 
+if TYPE_CHECKING:
+    from mirror.report.verify_parts import Agreement, Sample
+
 _TICK = 0.1  # seconds between two updates of the progress
 
 
 class _Stopped(Exception):
     """The caller no longer reads findings."""
+
+
+def _sample_of(sample: Sample | str | None) -> Sample | None:
+    if not isinstance(sample, str):
+        return sample
+    from mirror.report.verify_parts import Sample  # most verifications hash every blob
+
+    return Sample.parse(sample)
 
 
 def _archive(path: Path) -> VerifiableStore:
@@ -73,11 +85,11 @@ class Verification:
         """
         options = options or VerifyOptions()
         self._location = Location.of_kind(path, *LOCAL)
-        named = [self._location.ref] if self._location.ref and self._location.index is None else []
+        named = [self._location.ref] if self._location.ref and self._location.position is None else []
         self._path, self._images = Path(self._location.where), [*named, *images]
         self._whole = not images and not self._location.ref
         self._level, self._fail_on = one_of(VerifyLevel, options.level), one_of(Severity, options.fail_on)
-        self._sample = Sample.parse(options.sample) if isinstance(options.sample, str) else options.sample
+        self._sample = _sample_of(options.sample)
         if self._sample and self._level is VerifyLevel.STRUCTURE:
             raise UsageError("A sample is a part of the content, which level 'structure' does not read.")
         self._blobs: BlobVerification | None = None
@@ -161,8 +173,9 @@ class Verification:
             blobs = self._blobs = await to_thread(partial(self._check_sizes, structure, selected))
             self._plan("verifying", blobs.count, blobs.size)
             slots = range(min(self._threads, blobs.count))
-            deep = self._level is VerifyLevel.LAYERS
-            work = [partial(blobs.hash, partial(self._advance, slot), deep=deep) for slot in slots]
+            if self._level is VerifyLevel.LAYERS:
+                blobs.allow_unpacking()
+            work = [partial(blobs.hash, partial(self._advance, slot)) for slot in slots]
             await map_concurrently(work, to_thread, self._threads)
         except _Stopped:
             return
@@ -172,10 +185,10 @@ class Verification:
         metadata.check_layout_file(store, self._fresh.append)
         entries = self._entries = metadata.read_entries(store, self._fresh.append)
         metadata.check_names(entries, self._fresh.append)
-        if self._location.index is not None:
+        if self._location.position is not None:
             from mirror.stores.local import entry_at  # it loads both kinds of stores
 
-            return [entry_at(entries, self._location.index, store.name)]
+            return [entry_at(entries, self._location.position, store.name)]
         finder = index.EntryFinder(entries, store.name)
         return [finder.find(text) for text in self._images] or entries
 

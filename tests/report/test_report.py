@@ -19,7 +19,7 @@ from mirror.quota import Quota, QuotaUsage
 from mirror.records.document import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
 from mirror.records.json import to_json as records_json
 from mirror.registry.login import LoginResult, LogoutResult, StoredLogin
-from mirror.report.findings import Agreement, RepairReport, Verdict, VerifiedImage, VerifyReport
+from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
 from mirror.report.image_text import image_row
 from mirror.report.images import (
     ImageList,
@@ -35,6 +35,7 @@ from mirror.report.json import to_json
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, RemoveReport, ServerInfo
 from mirror.report.text import to_text
 from mirror.report.transfers import Amount, DiskSpace, ReferrerSummary, TransferredImage, TransferReport
+from mirror.report.verify_parts import Agreement, RepairReport
 from mirror.report.view import View, clip
 from mirror.text import columns, count, printable, seconds, size, table
 from tests.support.strategies import QUICK, nasty_text

@@ -39,7 +39,7 @@ def test_a_path_ends_at_the_first_colon(text: str) -> None:
     ("ref", "number"), [("@0", 0), ("@12", 12), ("@", None), ("@-1", None), ("@٣", None), ("1", None)]
 )
 def test_image_may_be_given_by_its_number(ref: str, number: int | None) -> None:
-    assert Location.parse(f"oci:layout:{ref}").index == number
+    assert Location.parse(f"oci:layout:{ref}").position == number
 
 
 @pytest.mark.parametrize("text", ["oci:", "oci::v1", "oci:layout:", "oci-archive:", "docker-archive:a.tar:"])

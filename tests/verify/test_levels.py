@@ -15,7 +15,8 @@ import pytest
 from mirror import Finding, Progress, Verification, VerifyOptions, verify_layout
 from mirror.content.finding import Kind, Severity
 from mirror.errors import UsageError
-from mirror.report.findings import Sample, Verdict, VerifyLevel, VerifyReport
+from mirror.report.findings import Verdict, VerifyLevel, VerifyReport
+from mirror.report.verify_parts import Sample
 from tests.support import images, layouts
 from tests.support.command import Mirror
 from tests.support.memory import Counter
