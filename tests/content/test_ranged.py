@@ -213,7 +213,7 @@ def test_wrong_byte_of_any_connection_is_noticed() -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
 def test_refused_range_is_received_over_another_connection(number: int) -> None:
-    receive(Connections(3, refused=lambda count: count == number))
+    assert receive(Connections(3, refused=lambda count: count == number)).data == DATA
 
 
 def test_first_response_goes_on_if_every_range_is_refused() -> None:
@@ -309,4 +309,4 @@ def test_region_that_another_connection_has_written_meanwhile_is_dropped() -> No
                 yield body
 
     for _ in range(20):
-        receive(Late(6))
+        assert receive(Late(6)).data == DATA

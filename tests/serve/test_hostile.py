@@ -190,6 +190,7 @@ def test_client_that_does_not_read_is_disconnected(layout: Path) -> None:
         for connection in stalled:
             connection.close()
         wait_for(lambda: open_files() <= files)
+        assert sum("stopped reading" in line for line in server.access_log) == 20
 
 
 @pytest.mark.slow
