@@ -131,7 +131,7 @@ async def shielded(
 
     Cancelling a task does not stop its thread, which goes on using files and locks that the caller is about to close.
     Therefore a cancellation waits for the thread before it is raised again, but not for longer than `PATIENCE`. The
-    same holds for work that a cancelled task starts, to clean up: nobody cancels the task a second time.
+    same holds for work that a cancelled task starts, to clean up: there may be no second cancellation.
 
     Args:
         work: the future of the thread, from `ThreadPool.submit`, or what awaits the thread of another library.
