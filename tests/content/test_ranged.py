@@ -152,6 +152,7 @@ def receive(
             await copy.run()
         finally:
             assert source.open_now == 0
+            await asyncio.sleep(0)  # in which the event loop closes generators that were collected as garbage
             assert len(asyncio.all_tasks()) == 1
             assert all(count <= 1 for count in file.written)
 

@@ -324,7 +324,7 @@ def test_region_of_a_connection_that_fails_is_received_by_another(registry: Embe
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("fault", [Cut(after=50), Status(503), Status(403), RequestHeader("Range")])
 def test_download_without_any_connection_left_is_a_transient_error(registry: EmbeddedRegistry, fault: Action) -> None:
-    slow_down(registry)
+    slow_down_first(registry)
     registry.fault(Fault(path="/blobs/", times=None, skip=3, action=fault))
     with pytest.raises(TransferError) as caught:
         receive(registry, connections=3)
