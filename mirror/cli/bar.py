@@ -1,7 +1,8 @@
 """Progress on a terminal: one bar for the whole transfer, one line for the images, and one for each large blob.
 
-The total never goes backwards: what has to be transferred again counts when it gets further than before. A rate is
-shown when there is one. When nothing has arrived for a moment, the bar says what it waits for instead.
+The total never goes backwards: what has to be transferred again counts when it gets further than before. A rate, and
+the time left, are shown when there is one: what an earlier attempt has left is done, but was not fast. When nothing has
+arrived for a moment, the bar says what it waits for instead.
 """
 
 from __future__ import annotations
@@ -67,6 +68,12 @@ class Bars:
         if node.size >= _LARGE:
             self._blobs[node.digest] = _Bar.of(f"  {node.digest.short}", node.size)
 
+    def skip(self, node: Descriptor, count: int) -> None:
+        if self._total is not None:
+            self._total.skip(max(0, self._done + count - self._total.n))
+        if blob := self._blobs.get(node.digest):
+            blob.skip(count)
+
     def advance(self, node: Descriptor | None, count: int) -> None:
         self._done += count
         if count > 0:
@@ -77,6 +84,7 @@ class Bars:
         blob = self._blobs.get(node.digest) if node else None
         if blob is not None:
             blob.waiting = ("", 0)
+            blob.skip(min(0, count))
             blob.update(count)
 
     def end(self, node: Descriptor) -> None:
@@ -122,13 +130,15 @@ class Bars:
         self._names = self._total = None
 
     def _tick(self) -> None:
-        """Look again and again whether the transfer stands still."""
+        """Look again and again whether the transfer stands still, and show what `skip` has moved."""
         self._ticking = asyncio.get_running_loop().call_later(_TICK, self._tick)
         still = monotonic() - self._moved_at
-        if self._total is not None and still >= _STALLED and self._started:
+        if self._total is not None and self._started:
             for digest, bar in ((next(iter(self._started)), self._total), *self._blobs.items()):
-                bar.waiting = digest.short, int(still)
-                bar.refresh()
+                if still >= _STALLED:
+                    bar.waiting = digest.short, int(still)
+                if still >= _STALLED or not bar.delay:
+                    bar.refresh()
         self._show_images(stalled=still >= _STALLED)
 
     def _show_images(self, *, stalled: bool = False) -> None:
@@ -160,12 +170,18 @@ class _Bar(_Tqdm):
             total=size,
             unit="B",
             unit_scale=True,
+            miniters=1,  # or tqdm learns from a fast moment how many bytes to wait for
             leave=False,
             delay=delay,
             ncols=columns,
             nrows=screen.lines,
             file=sys.stderr,
         )
+
+    def skip(self, count: float) -> None:
+        """Leave the next so many bytes out of the rate; a negative count takes back what is done again."""
+        self.initial = max(0, self.initial + count)
+        self.last_print_n += max(0, count)  # tqdm does it for negative counts
 
     def close(self) -> None:
         """Clear the bar, and return to the start of the line: tqdm returns only from the bar at the top."""
@@ -181,9 +197,8 @@ class _Bar(_Tqdm):
         blob, seconds = self.waiting
         if blob:
             return values | {"prefix": f"waiting for {blob}", "bar_format": f"{shown}  for {seconds} s"}
-        if not values["n"] or not values["elapsed"]:
-            rate = f"  {self.format_sizeof(values['total'] or 0)}B left"
-        return values | {"bar_format": shown + rate}
+        is_known = values["n"] > self.initial and values["elapsed"]
+        return values | {"bar_format": shown + rate if is_known else shown}
 
 
 class _Line(_Bar):

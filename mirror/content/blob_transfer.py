@@ -9,7 +9,7 @@ from dataclasses import replace
 from time import monotonic
 
 from mirror.content.place import Place
-from mirror.content.store import Progress, Sink, Source
+from mirror.content.store import Progress, Sink, Source, image_progress
 from mirror.content.stream import BlobReader, Ranges, ReadInto, from_memory
 from mirror.oci.descriptor import Descriptor
 
@@ -26,7 +26,7 @@ class BlobTransfer:
         self, node: Descriptor, source: Source, sink: Sink, progress: Progress, place: Place | None = None
     ) -> None:
         self._node, self._source, self._sink, self._progress = node, source, sink, progress
-        self._place = place
+        self._place, self._image_progress = place, image_progress(progress)
         self._done = self.furthest = 0
         self._unreported: list[_Unreported] = []
 
@@ -34,10 +34,11 @@ class BlobTransfer:
         try:
             await self._sink.put(self._node, self._fetch)
         except BaseException:
-            self.advance(sum(count.take() for count in self._unreported))
+            self._report()
             self.advance(-self._done)
             raise
-        self.advance(self._node.size - self._done)  # a blob that a registry mounted was never read here
+        self._report()
+        self.skip(self._node.size - self._done)  # a blob that a registry mounted was never read here
 
     @asynccontextmanager
     async def _fetch(self, start: int) -> AsyncIterator[BlobReader]:
@@ -46,7 +47,7 @@ class BlobTransfer:
         data = self._node.data
         embedded = None if data is None else from_memory(data, "its own descriptor")
         async with embedded(start) if embedded else self._source.open_blob(self._node, start) as body:
-            self.advance(body.start - self._done)
+            self.skip(body.start - self._done)
             yield self.counted(replace(body, ranges=body.ranges and _CountedRanges(body.ranges, self)))
         if self._place:
             await self._place.commit()
@@ -74,6 +75,16 @@ class BlobTransfer:
             return got
 
         return counted
+
+    def _report(self) -> None:
+        """Count what threads have read and not reported yet."""
+        self.advance(sum(count.take() for count in self._unreported))
+
+    def skip(self, count: int) -> None:
+        """Count bytes that the receiver has from an earlier attempt, or does not need to receive."""
+        if count > 0:
+            self._image_progress.skip(self._node, count)
+        self.advance(count)
 
     def advance(self, count: int) -> None:
         """Count bytes that the receiver has."""
@@ -105,7 +116,7 @@ class _CountedRanges:
         return self._ranges.supported
 
     def skip(self, count: int) -> None:
-        self._transfer.advance(count)
+        self._transfer.skip(count)
 
     @asynccontextmanager
     async def open(self, first: int, last: int) -> AsyncIterator[BlobReader]:

@@ -98,6 +98,8 @@ class Told(Counter):
     def expect_images(self, count: int) -> None:
         self.expected += count
 
+    def skip(self, node: object, count: int) -> None: ...
+
     def locate(self, node: object, image: str, host: str) -> None:
         self.places.add((image, host))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.cli.bar import _Bar
 from tests.cli.test_crash import Gate
 from tests.support import images, layouts
 from tests.support.command import Mirror, blob_path, leftovers
@@ -104,8 +105,9 @@ def test_numbers_of_bars_are_not_cut_in_a_narrow_terminal(
     terminal.finish()
     bars = [bar for bar in re.split(r"[\r\n]|\x1b\[A", terminal.shown) if "%" in bar]
     assert bars != []
-    # On a slow machine, the layer may stand still for long enough to be waited for.
-    assert [bar for bar in bars if not re.search(r"( left| for [0-9]+ s) *$", bar) or len(bar) > columns] == []
+    # At first there is no rate. On a slow machine, the layer may stand still for long enough to be waited for.
+    ends = r"( left| for [0-9]+ s|B of [0-9.]+[kM]?B|[0-9]%) *$"
+    assert [bar for bar in bars if not re.search(ends, bar) or len(bar) > columns] == []
     assert all(("B of " in bar) is (columns >= 76) for bar in bars)
     assert all(bool(re.match(r" *[0-9]+%", bar)) is (columns < 48) for bar in bars)
 
@@ -164,6 +166,59 @@ def test_bar_of_a_stalled_transfer_says_what_it_waits_for(mirror: Mirror, shop: 
     gate.opened.set()
     assert terminal.finish()[0] == 0
     assert "?" not in terminal.shown
+
+
+@pytest.mark.slow
+def test_bytes_of_an_earlier_attempt_are_done_but_have_no_rate(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    begun, resumed = Gate(6_000_000), Gate(0)
+    shop.fault(Fault(method="GET", path=LARGE.digest, times=1, action=begun))
+    shop.fault(Fault(method="GET", path=LARGE.digest, skip=1, times=1, action=resumed))
+    try:
+        first = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all")
+        first.read_until(" 67% |")
+        first.process.terminate()
+        assert first.finish()[0] == 130
+        again = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all")
+        again.read_until_match(r" [56][0-9]% \|")  # before anything has arrived
+        again.read_until("waiting for")
+        assert "B/s" not in again.shown
+        assert " left" not in again.shown
+        resumed.opened.set()
+        assert again.finish()[0] == 0
+    finally:
+        begun.opened.set()
+        resumed.opened.set()
+        shop.clear_faults()
+
+
+def test_bar_keeps_moving_after_a_fast_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    bar = _Bar.of("copying", 1_000_000_000)
+    monkeypatch.setattr(bar, "_time", lambda: now)
+    bar.start_t = bar.last_print_t = now
+    for count in (500_000_000, *[100_000] * 5):
+        now += 0.2
+        assert bar.update(count)  # drawn
+    bar.close()
+
+
+def test_rate_of_a_bar_leaves_out_what_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    bar = _Bar.of("copying", 1_000_000_000)
+    monkeypatch.setattr(bar, "_time", lambda: now)
+    bar.start_t = bar.last_print_t = now
+    for begun_again in (False, True):
+        if begun_again:
+            bar.skip(-bar.n)
+            bar.update(-bar.n)
+        bar.skip(500_000_000)
+        bar.update(500_000_000)
+        for _ in range(5):
+            now += 0.5
+            bar.update(500_000)
+        assert bar.format_dict["rate"] == pytest.approx(1_000_000)
+        assert "B of 1.00GB  1.00MB/s  08:17 left" in re.sub(r"  +", "  ", str(bar))
+    bar.close()
 
 
 @pytest.mark.slow
