@@ -8,8 +8,11 @@ arrived for a moment, the bar says what it waits for instead.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
+from contextlib import suppress
+from select import select
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -35,6 +38,8 @@ _FORMATS = {  # by the columns that they need; the rate and the time left follow
     0: ("{percentage:3.0f}%", "  {remaining} left"),
 }
 _MIN_NAME = 12  # columns of the name of an image
+_STDERR = 2  # the file descriptor
+_PATIENCE = 0.1  # seconds for which the drawing of a bar may hold up the end of the process
 _MARGIN = 4  # columns that stay free, so that a ^C echoed by the terminal does not break the line
 
 
@@ -128,6 +133,18 @@ class Bars:
         self._started.clear()
         self._places.clear()
         self._names = self._total = None
+
+    def erase(self) -> None:
+        """Erase the bars from another thread, before the process ends at once: nothing draws them again.
+
+        Between two drawings, the cursor is at the first bar. A terminal that takes nothing now, as after a Ctrl-S,
+        keeps them.
+        """
+        if self._total is None or not select([], [_STDERR], [], 0)[1]:
+            return
+        tqdm.get_lock().acquire(timeout=_PATIENCE)  # type: ignore[no-untyped-call]
+        with suppress(OSError):
+            os.write(_STDERR, b"\r\033[J")
 
     def _tick(self) -> None:
         """Look again and again whether the transfer stands still, and show what `skip` has moved."""

@@ -1,9 +1,14 @@
-"""The texts for an interrupted command."""
+"""The texts for an interrupted command, and the removal of its progress bars."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 MESSAGE = "interrupted."
 RESUME = "Run the same command again to resume."
+
+_erasers: list[Callable[[], None]] = []  # what removes progress bars if the process ends at once
 
 
 class Interrupted(KeyboardInterrupt):
@@ -12,3 +17,19 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, *, resumable: bool) -> None:
         super().__init__()
         self.resumable = resumable
+
+
+@contextmanager
+def erased_at_exit(erase: Callable[[], None]) -> Iterator[None]:
+    """Have something removed from the terminal if the process ends at once; `erase` is called by any thread."""
+    _erasers.append(erase)
+    try:
+        yield
+    finally:
+        _erasers.remove(erase)
+
+
+def erase() -> None:
+    """Remove progress bars from the terminal. The process must end afterwards: no thread can draw them any more."""
+    for each in list(_erasers):
+        each()

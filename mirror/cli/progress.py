@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from mirror.cli import console
 from mirror.cli.colour import can_draw
 from mirror.cli.context import kept
+from mirror.cli.interrupt import erased_at_exit
 from mirror.content.store import NoProgress, Progress
 
 ACCESS_LOG = "mirror.serve.access"  # its lines have a format of their own
@@ -27,7 +28,7 @@ def progress() -> Iterator[Progress]:
         return
     from mirror.cli.bar import Bars  # tqdm takes 30 ms to import
 
-    with closing(Bars()) as bars, log_to_stderr(bars.write):
+    with closing(Bars()) as bars, erased_at_exit(bars.erase), log_to_stderr(bars.write):
         yield bars
 
 

@@ -106,6 +106,7 @@ class _Signals:
                 self._exit()
         else:
             if again:
+                interrupt.erase()
                 os._exit(130)
 
     def _wait(self) -> bool:
@@ -116,6 +117,7 @@ class _Signals:
         return False
 
     def _exit(self) -> None:
+        interrupt.erase()
         with suppress(OSError):
             os.write(2, f"{self._text}\n".encode())
         os._exit(130)

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mirror.cli.bar import _Bar
 from tests.cli.test_crash import Gate
 from tests.support import images, layouts
 from tests.support.command import Mirror, blob_path, leftovers
-from tests.support.registry import EmbeddedRegistry, Fault, Flip, serving
+from tests.support.registry import EmbeddedRegistry, Fault, Flip, Later, serving
 
 LARGE = images.layer(1, 9_000_000)
 IMAGE = images.image("linux/amd64", LARGE)
@@ -137,6 +138,30 @@ def test_interrupt_is_reported_and_leaves_no_temporary_files(
     assert terminal.finish() == (130, "")
     assert "interrupted" in terminal.shown.splitlines()[-2] + terminal.shown.splitlines()[-1]
     assert leftovers(tmp_path / "layout") == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("gate")
+@pytest.mark.parametrize("signals", [1, 2])
+def test_end_without_cleanup_erases_the_bars(mirror: Mirror, shop: EmbeddedRegistry, signals: int) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def may_answer() -> bool:
+        asked.set()
+        return answer.is_set()
+
+    with serving(EmbeddedRegistry()) as target:
+        target.fault(Fault(method="DELETE", times=None, action=Later(may_answer)))
+        terminal = Terminal(mirror, "copy", f"{shop.host}/a:v1", f"{target.host}/b:v1", "--all")
+        terminal.read_until_match(r" [3-6][0-9]% \|")  # an upload has begun
+        for _ in range(signals):
+            terminal.process.send_signal(signal.SIGINT)
+            assert asked.wait(20)
+        assert terminal.finish() == (130, "")
+        answer.set()
+    after = terminal.shown.rpartition("\r\x1b[J")[2]
+    assert "%" not in after
+    assert "interrupted." in after or signals == 2
 
 
 @pytest.mark.slow
