@@ -9,46 +9,15 @@ The library behind the `mirror` command:
     report = asyncio.run(verify_layout("./layout"))
     print(report.verdict)
 
-The names in `__all__` are public. Except for the errors, they are imported on first use, so that a program which only
-verifies never loads an HTTP client. The library prints nothing; it logs to the logger `mirror` and those below it.
+The names in `__all__` are public. They are imported on first use, so that a program which only verifies never loads an
+HTTP client. The library prints nothing; it logs to the logger `mirror` and those below it.
 """
 
 from __future__ import annotations
 
-import logging
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from mirror.errors import (
-    BlobsUnknown,
-    BrokenArchive,
-    BrokenLayout,
-    ConfigError,
-    ContentError,
-    CorruptCompression,
-    DecompressionBomb,
-    DigestMismatch,
-    InvalidContent,
-    InvalidDigest,
-    InvalidRecord,
-    InvalidReference,
-    LimitExceeded,
-    ListenError,
-    MirrorError,
-    NotFound,
-    PartialFailure,
-    SizeConflict,
-    SizeMismatch,
-    StaleMirror,
-    StorageError,
-    TransferError,
-    TypeConflict,
-    Unauthorized,
-    UnsupportedCompression,
-    UnsupportedManifest,
-    UsageError,
-)
 from mirror.version import VERSION
+
+TYPE_CHECKING = False  # that of `typing` is not imported: see mirror.__main__
 
 if TYPE_CHECKING:
     from mirror.config.hosts import HostSettings
@@ -57,6 +26,35 @@ if TYPE_CHECKING:
     from mirror.content.select import PlatformSelection
     from mirror.content.store import ImageProgress, Progress, Sink, Source
     from mirror.content.stream import BlobReader, Ranges
+    from mirror.errors import (
+        BlobsUnknown,
+        BrokenArchive,
+        BrokenLayout,
+        ConfigError,
+        ContentError,
+        CorruptCompression,
+        DecompressionBomb,
+        DigestMismatch,
+        InvalidContent,
+        InvalidDigest,
+        InvalidRecord,
+        InvalidReference,
+        LimitExceeded,
+        ListenError,
+        MirrorError,
+        NotFound,
+        PartialFailure,
+        SizeConflict,
+        SizeMismatch,
+        StaleMirror,
+        StorageError,
+        TransferError,
+        TypeConflict,
+        Unauthorized,
+        UnsupportedCompression,
+        UnsupportedManifest,
+        UsageError,
+    )
     from mirror.layout import Layout
     from mirror.manage.inspect import InspectOptions, inspect_images
     from mirror.manage.ls import list_images
@@ -237,6 +235,13 @@ _MODULES = {  # the same as above, for the interpreter
     "content.select": "PlatformSelection",
     "content.store": "ImageProgress Progress Sink Source",
     "content.stream": "BlobReader Ranges",
+    "errors": (
+        "BlobsUnknown BrokenArchive BrokenLayout ConfigError ContentError CorruptCompression "
+        "DecompressionBomb DigestMismatch InvalidContent InvalidDigest InvalidRecord InvalidReference "
+        "LimitExceeded ListenError MirrorError NotFound PartialFailure SizeConflict SizeMismatch StaleMirror "
+        "StorageError TransferError TypeConflict Unauthorized UnsupportedCompression UnsupportedManifest "
+        "UsageError"
+    ),
     "layout": "Layout",
     "manage.inspect": "InspectOptions inspect_images",
     "manage.ls": "list_images",
@@ -275,12 +280,12 @@ _MODULES = {  # the same as above, for the interpreter
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-logging.getLogger(__name__).addHandler(logging.NullHandler())
-
 if not TYPE_CHECKING:  # or type checkers would accept every name
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name in _MODULE_OF:
+            from importlib import import_module
+
             return getattr(import_module(f"mirror.{_MODULE_OF[name]}"), name)
         raise AttributeError(f"module 'mirror' has no attribute {name!r}")
 

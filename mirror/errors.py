@@ -36,10 +36,14 @@ exit codes.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 
 from mirror.text.redaction import redact
+
+# The library prints nothing. This is here since whatever logs imports this module, and `import mirror` must be cheap.
+logging.getLogger("mirror").addHandler(logging.NullHandler())
 
 
 class MirrorError(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from keyword import iskeyword
@@ -52,7 +53,7 @@ usage or no such image, 3 wrong content, 4 some images failed, 130 interrupted.
 
 
 class _Commands(click.Group):
-    """The group of subcommands, which are imported when they are called."""
+    """The group of subcommands, which are imported when they are called; after that, the context's `obj` is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -70,7 +71,10 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name in _COMMANDS or name.startswith("-") or ctx.resilient_parsing:  # completion must not print anything
-            return super().resolve_command(ctx, args)
+            found = super().resolve_command(ctx, args)
+            if ctx.obj:
+                ctx.obj()
+            return found
         from difflib import get_close_matches
 
         suggestion = "".join(f" Did you mean {near!r}?" for near in get_close_matches(name, _COMMANDS, 1))
@@ -97,21 +101,21 @@ def mirror(ctx: click.Context) -> None:
         ctx.exit(UsageError.exit_code)
 
 
-def main() -> NoReturn:
-    """Run the command line and exit."""
+def main(imported: Callable[[], None] | None = None) -> NoReturn:
+    """Run the command line and exit; `imported` is called after the imports, and may raise KeyboardInterrupt."""
     console.prepare()
     if sys.stdout is None:  # closed by the parent process
         console.error("stdout is closed.")
         os._exit(1)
-    code = _run()
+    code = _run(imported)
     if not sys.warnoptions:  # with warnings enabled, the last garbage collection reports what was left open
         gc.freeze()  # it takes 15 ms
     sys.exit(code)
 
 
-def _run() -> int:
+def _run(imported: Callable[[], None] | None = None) -> int:
     try:
-        return console.exit_code(int(mirror.main(prog_name="mirror", standalone_mode=False) or 0))
+        return console.exit_code(int(mirror.main(prog_name="mirror", standalone_mode=False, obj=imported) or 0))
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         message = " ".join(line.strip() for line in error.format_message().splitlines())  # click lists choices in lines
