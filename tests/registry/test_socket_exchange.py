@@ -197,6 +197,21 @@ def test_bytes_after_a_response_are_never_part_of_the_next_one() -> None:
         assert server.connections == 2
 
 
+def test_rest_of_a_response_that_arrives_late_costs_only_its_connection() -> None:
+    """The body of a 304, which has none."""
+
+    def late(server: Server, connection: socket.socket) -> None:
+        server.head(connection)
+        connection.sendall(b"HTTP/1.1 304 Not Modified\r\n\r\n")
+        server.head(connection)
+        connection.sendall(b"hello")
+        wait_for(connection)
+
+    with Server(late, answering(OK)) as server:
+        assert several(server, *[call(server.url)] * 2) == [(304, b""), (200, b"hello")]
+        assert server.connections == 2
+
+
 def test_response_that_is_not_read_to_its_end_closes_its_connection() -> None:
     async def run() -> bytes:
         exchange = SocketExchange(20.0)

@@ -130,7 +130,7 @@ def _network_error(request: Request, error: BaseException, answered: Collection[
 
 def _cut_hint(request: Request, error: BaseException, answered: Collection[Endpoint]) -> str | None:
     """Return what may be wrong if a server closes a connection without a response."""
-    reset = isinstance(error, ConnectionResetError) or getattr(error, "errno", None) == errno.ECONNRESET
+    reset = isinstance(error, ConnectionResetError) or getattr(error, "errno", None) in (errno.ECONNRESET, errno.EPIPE)
     if not reset and not isinstance(error, aiohttp.ServerDisconnectedError):
         return None
     url = URL(request.url)

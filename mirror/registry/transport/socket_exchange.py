@@ -30,6 +30,8 @@ _KEEP_IDLE = 15.0  # seconds; servers close idle connections after a minute or s
 _STAGGER = 0.25  # seconds until the next address is tried at the same time (RFC 8305)
 _CHUNK = 256 * 1024  # bytes
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+# Errors of a connection that has been used before. An invalid response may be the rest of the previous one.
+_UNUSABLE = (aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError, ConnectionResetError, BrokenPipeError)
 _CUT = "the connection ended in the middle of a response"
 
 _Key = tuple[str, str | None, int | None, ssl.SSLContext | None, URL | None, SocketFactory | None]
@@ -160,12 +162,17 @@ class SocketExchange:
                 once_unused(connection.close)
 
     async def _respond(self, call: Call) -> tuple[Connection, Response]:
-        """Send a request on an idle connection or, if there is none, or the server has just closed it, a new one."""
+        """Send a request on an idle connection or, if there is none, or it cannot be used any more, a new one."""
         if connection := self._take_idle(call):
             try:
                 return connection, await self._attempt(call, connection)
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError):
-                # A body may have been used up, and the server may have carried out the request (RFC 9110, 9.2.2).
+            except (
+                aiohttp.ServerDisconnectedError,
+                aiohttp.ClientResponseError,
+                ConnectionResetError,
+                BrokenPipeError,
+            ):
+                # An invalid response may be the rest of the previous one. A body may have been used up, and the server may have carried out the request (RFC 9110, 9.2.2).
                 if isinstance(call.data, Body) or call.method not in _IDEMPOTENT:
                     raise
         infos = await self._resolve(call)
