@@ -117,11 +117,11 @@ class RangedCopy:
     async def _receive_first(self, region: Region) -> None:
         """Hash and write the first response, up to the next region."""
         body = self._body
-        fill, interrupt = filling(body)
-        copy = partial(self._copy_first, region, region.reading(fill, self._node.size))
-        await to_thread_cancellable(copy, on_cancel=interrupt)
-        if region.at < self._node.size:
-            interrupt()  # closes the connection
+        async with filling(body) as (fill, interrupt):
+            copy = partial(self._copy_first, region, region.reading(fill, self._node.size))
+            await to_thread_cancellable(copy, on_cancel=interrupt)
+            if region.at < self._node.size:
+                interrupt()  # closes the connection
 
     def _copy_first(self, region: Region, fill: ReadInto, advance: Callable[[int], None]) -> None:
         def write(view: memoryview) -> None:
@@ -139,11 +139,11 @@ class RangedCopy:
         async with self._ranges.open(region.first, region.end - 1) as body:
             if not self._confirm(region):
                 return
-            fill, interrupt = filling(body)
             if self._record:
                 await self._record_first(self._record)
-            copy = partial(self._copy, body, region, region.reading(fill, -1))
-            await to_thread_cancellable(copy, on_cancel=interrupt)
+            async with filling(body) as (fill, interrupt):
+                copy = partial(self._copy, body, region, region.reading(fill, -1))
+                await to_thread_cancellable(copy, on_cancel=interrupt)
 
     def _confirm(self, region: Region) -> bool:
         """End the connection before the region where it begins; return False if that has got further meanwhile."""

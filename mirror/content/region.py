@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable
-from concurrent.futures import Future
-from threading import Lock
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from threading import Condition, Lock
 from time import monotonic
 
 from mirror.content.stream import BlobReader, ReadInto
+
+_AHEAD = 1024 * 1024  # bytes that the event loop receives before a thread takes them
 
 
 class Region:
@@ -63,46 +66,88 @@ class Region:
 
 
 class Feeder:
-    """Passes chunks that the event loop receives to a thread."""
+    """Passes chunks that the event loop receives to a thread.
+
+    It reads ahead: bytes that still wait in a connection of the event loop are lost if that is cut.
+    """
 
     def __init__(self, chunks: AsyncIterable[bytes]) -> None:
-        self._chunks, self._loop = aiter(chunks), asyncio.get_running_loop()
-        self._rest = memoryview(b"")
-        self._next: Future[bytes] | None = None
-        self._stopped = False
+        self._loop, self._changed, self._has_room = asyncio.get_running_loop(), Condition(), asyncio.Event()
+        self._waiting: deque[bytes] = deque()
+        self._held = 0  # bytes that are waiting
+        self._rest = memoryview(b"")  # of the chunk that is being read
+        self._ended = False
+        self._error: BaseException | None = None
+        self._task = asyncio.create_task(self._receive(chunks))
 
     def fill(self, buffer: memoryview) -> int:
         """Read the next bytes into a buffer, and return how many; 0 at the end."""
         if not self._rest:
-            self._next = asyncio.run_coroutine_threadsafe(self._receive(), self._loop)
-            if self._stopped:
-                self._next.cancel()
-            self._rest = memoryview(self._next.result())
+            self._rest = memoryview(self._next())
         count = min(len(buffer), len(self._rest))
         buffer[:count], self._rest = self._rest[:count], self._rest[count:]
         return count
 
     def interrupt(self) -> None:
         """End a blocked `fill`."""
-        self._stopped = True
-        if self._next:
-            self._next.cancel()
+        self._end(asyncio.CancelledError())
 
-    async def _receive(self) -> bytes:
-        async for chunk in self._chunks:
-            if chunk:
-                return chunk
-        return b""
+    async def close(self) -> None:
+        """Stop receiving."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    def _next(self) -> bytes:
+        """Wait for the next chunk; return nothing at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._ended)
+            if not self._waiting:
+                if self._error:
+                    raise self._error
+                return b""
+            chunk = self._waiting.popleft()
+            self._held -= len(chunk)
+        self._loop.call_soon_threadsafe(self._has_room.set)
+        return chunk
+
+    async def _receive(self, chunks: AsyncIterable[bytes]) -> None:
+        try:
+            async for chunk in chunks:
+                while self._held >= _AHEAD:
+                    self._has_room.clear()
+                    await self._has_room.wait()
+                if chunk:
+                    with self._changed:
+                        self._waiting.append(chunk)
+                        self._held += len(chunk)
+                        self._changed.notify()
+        except BaseException as error:
+            self._end(error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        else:
+            self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._changed:
+            if not self._ended:
+                self._ended, self._error = True, error
+            self._changed.notify()
 
 
-def filling(body: BlobReader) -> tuple[ReadInto, Callable[[], None]]:
-    """Return how a thread reads some content, and how it is interrupted."""
+@asynccontextmanager
+async def filling(body: BlobReader) -> AsyncIterator[tuple[ReadInto, Callable[[], None]]]:
+    """Yield how a thread reads some content, and how it is interrupted."""
     if body.fill:
-        return body.fill, body.interrupt
+        yield body.fill, body.interrupt
+        return
     feeder = Feeder(body.chunks)
 
     def interrupt() -> None:
         feeder.interrupt()
         body.interrupt()
 
-    return feeder.fill, interrupt
+    try:
+        yield feeder.fill, interrupt
+    finally:
+        await feeder.close()

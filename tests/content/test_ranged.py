@@ -5,12 +5,14 @@ import random
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
-from mirror.concurrency import gives_up
+from mirror.concurrency import gives_up, to_thread
 from mirror.content.extents import Extents
 from mirror.content.ranged import RangedCopy
+from mirror.content.region import filling
 from mirror.content.stream import BlobReader, Verifier
 from mirror.errors import DigestMismatch, MirrorError, SizeMismatch, StorageError, TransferError
 from mirror.oci.descriptor import Descriptor
@@ -33,6 +35,7 @@ def tiny_regions(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"_SHORTEST": 200, "_LONGEST": 400, "_BUFFER": BUFFER, "_FAR": 100, "_WORTHWHILE": 0.0}
     for name, value in {**small, "_TICK": 0.01, "_PAUSE": 0.01, "_SAVE": 0.0}.items():
         monkeypatch.setattr(f"mirror.content.ranged.{name}", value)
+    monkeypatch.setattr("mirror.content.region._AHEAD", 1)
 
 
 class MemoryFile:
@@ -311,3 +314,38 @@ def test_region_that_another_connection_has_written_meanwhile_is_dropped() -> No
 
     for _ in range(20):
         assert receive(Late(6)).data == DATA
+
+
+def test_bytes_that_arrived_before_a_cut_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp drops what it holds when its connection is cut."""
+    monkeypatch.setattr("mirror.content.region._AHEAD", 5000)
+
+    class Held:
+        """Content that is lost once its connection is cut, unless it was taken before."""
+
+        def __init__(self) -> None:
+            self.waiting = [bytes([number]) * 100 for number in range(50)]
+
+        async def chunks(self) -> AsyncIterator[bytes]:
+            while self.waiting:
+                await asyncio.sleep(0)
+                yield self.waiting.pop(0)
+            raise CUT
+
+    got = bytearray()
+
+    def take(fill: Callable[[memoryview], int]) -> None:
+        view = memoryview(bytearray(64))
+        while count := fill(view):
+            got.extend(view[:count])
+
+    async def main() -> None:
+        source = Held()
+        async with filling(BlobReader(source.chunks(), "a test")) as (fill, _):
+            while source.waiting:  # the thread is late
+                await asyncio.sleep(0)
+            with pytest.raises(TransferError):
+                await to_thread(partial(take, fill))
+
+    asyncio.run(main())
+    assert bytes(got) == b"".join(bytes([number]) * 100 for number in range(50))

@@ -166,13 +166,8 @@ class SocketExchange:
         if connection := self._take_idle(call):
             try:
                 return connection, await self._attempt(call, connection)
-            except (
-                aiohttp.ServerDisconnectedError,
-                aiohttp.ClientResponseError,
-                ConnectionResetError,
-                BrokenPipeError,
-            ):
-                # An invalid response may be the rest of the previous one. A body may have been used up, and the server may have carried out the request (RFC 9110, 9.2.2).
+            except _UNUSABLE:
+                # A body may have been used up, and the server may have carried out the request (RFC 9110, 9.2.2).
                 if isinstance(call.data, Body) or call.method not in _IDEMPOTENT:
                     raise
         infos = await self._resolve(call)
