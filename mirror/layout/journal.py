@@ -100,6 +100,13 @@ def held_bytes(directory: Directory, name: str) -> int:
     return min(status.st_size, status.st_blocks * 512) if journal else status.st_size
 
 
+def held_sizes(directory: Directory) -> dict[str, int]:
+    """Return `held_bytes` of each partial file, by its name. A journal belongs to its file, and is not one of them."""
+    names = set(directory.names())
+    journals = {name for name in names if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in names}
+    return {name: held_bytes(directory, name) for name in names - journals}
+
+
 def _parse(text: str) -> Extents:
     return Extents(
         (int(first), int(end)) for first, _, end in (part.partition("-") for part in text.split(",") if text)

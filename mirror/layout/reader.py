@@ -198,21 +198,19 @@ class Layout:
             await settled([unused])
 
     def unfinished(self) -> dict[str, int]:
-        """Return the size in bytes of each unfinished download and temporary file, by its path in the layout."""
-        return self._files_in("partial", "tmp")
+        """Return how many bytes of each unfinished download and temporary file there are, by its path in the layout."""
+        from mirror.layout.journal import held_sizes  # only prune and dry runs need it
+
+        return self._files_in("partial", held_sizes) | self._files_in("tmp", _sizes)
 
     def quarantined(self) -> dict[str, int]:
         """Return the size in bytes of each file in quarantine, by its path in the layout."""
-        return self._files_in("quarantine")
+        return self._files_in("quarantine", _sizes)
 
-    def _files_in(self, *parts: str) -> dict[str, int]:
-        found: dict[str, int] = {}
-        with suppress(FileNotFoundError), self.root.sub(".mirror") as metadata:
-            for part in parts:
-                with suppress(FileNotFoundError), metadata.sub(part) as folder:
-                    sizes = {name: folder.status(name) for name in folder.names()}
-                    found |= {f".mirror/{part}/{name}": status.st_size for name, status in sizes.items() if status}
-        return found
+    def _files_in(self, part: str, sizes: Callable[[Directory], dict[str, int]]) -> dict[str, int]:
+        with suppress(FileNotFoundError), self.root.sub(".mirror") as metadata, metadata.sub(part) as folder:
+            return {f".mirror/{part}/{name}": size for name, size in sizes(folder).items()}
+        return {}
 
     async def modified(self, node: Descriptor) -> float | None:
         """`Dated`: return the time of a stored blob's file, which is the registry's Last-Modified if it sent one."""
@@ -245,6 +243,11 @@ class Layout:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _sizes(folder: Directory) -> dict[str, int]:
+    found = {name: folder.status(name) for name in folder.names()}
+    return {name: status.st_size for name, status in found.items() if status}
 
 
 def _fill(fd: int, path: Path, buffer: memoryview) -> int:

@@ -68,6 +68,23 @@ def test_prune_deletes_unfinished_downloads(mirror: Mirror, layout: Path) -> Non
 
 
 @pytest.mark.slow
+def test_partial_file_and_its_journal_are_one_download_without_its_holes(mirror: Mirror, layout: Path) -> None:
+    partial = layout / ".mirror/partial" / SECOND.root.replace(":", "-")
+    with partial.open("wb") as file:
+        file.truncate(10_000_000)
+    journal, alone = (partial.with_name(f"{name}.ranges") for name in (partial.name, "other"))
+    for path in (journal, alone):
+        path.write_bytes(b"a journal")
+    found = mirror("prune", "layout", "--json").json
+    assert found["unfinished"] == [
+        {"file": f".mirror/partial/{alone.name}", "size": 9},
+        {"file": f".mirror/partial/{partial.name}", "size": 0},
+    ]
+    mirror("prune", "layout", "--delete")
+    assert partials(layout) == {}
+
+
+@pytest.mark.slow
 def test_prune_keeps_files_that_are_not_blobs(mirror: Mirror, layout: Path) -> None:
     (layout / "blobs/sha256/README").write_text("mine")
     (layout / "blobs/sha256" / ("A" * 64)).write_text("mine too")

@@ -273,13 +273,18 @@ def test_dry_run_reports_the_needed_and_the_free_disk_space(mirror: Mirror, firs
 
 
 @pytest.mark.slow
-def test_dry_run_counts_only_bytes_that_are_missing(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_dry_run_counts_only_bytes_that_are_missing(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     FIRST.publish(registry, "a", "v1")
     first = f"{registry.host}/a:v1"
     whole = mirror("pull", first, "--dry-run", "--json").json["disk"]["needed"]
     registry.fault(Fault(path=f"/blobs/{LAYER}", times=None, action=Cut(after=1000)))
     mirror("pull", first, "--retries", "0", "-j", "1", code=1)
     assert mirror("pull", first, "--dry-run", "--json").json["disk"]["needed"] == whole - 1000
+    (partial,) = tmp_path.glob("layout/.mirror/partial/*")
+    partial.write_bytes(b"")
+    os.truncate(partial, 4000)  # one hole
+    partial.with_name(f"{partial.name}.ranges").write_bytes(b"a journal")
+    assert mirror("pull", first, "--dry-run", "--json").json["disk"]["needed"] == whole
 
 
 @pytest.mark.slow
