@@ -18,6 +18,7 @@ from mirror.registry.transport.errors import iter_body, translate_errors
 from mirror.registry.transport.exchange import Call, Exchange
 from mirror.registry.transport.loop_exchange import LoopExchange
 from mirror.registry.transport.request_text import Request
+from mirror.registry.transport.responses import response_error
 from mirror.registry.transport.socket_exchange import SocketExchange
 from mirror.registry.transport.tls import TlsConfig
 from tests.support.certificate import Authority, self_signed, server_tls
@@ -92,6 +93,8 @@ async def outcome(exchange: Exchange, call: Call) -> dict[str, object]:
     try:
         with translate_errors(request):
             async with exchange.open(call) as response:
+                if response.status == 407:
+                    raise await response_error(request, response, "registry.example")
                 found["head"] = response.status, response.reason, response.content_length, response.content_type
                 found["body"] = b"".join([chunk async for chunk in iter_body(response)])
     except MirrorError as error:
@@ -273,6 +276,21 @@ def test_proxy(name: str) -> None:
         loop, sockets = both(call("https://registry.example/v2/", tls=client_tls(), proxy=f"http://127.0.0.1:{port}"))
     assert loop == sockets
     assert "error" in loop
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"])
+@pytest.mark.parametrize("user", ["", "ann:wrong@", "ann@"])
+def test_hint_of_a_407_names_the_variable_and_what_is_wrong(
+    variable: str, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheme = variable.lower().partition("_")[0]
+    with serving(answer(PROXY["407"])) as port:
+        monkeypatch.setenv(variable, f"http://{user}127.0.0.1:{port}")
+        tls = client_tls() if scheme == "https" else None
+        loop, sockets = both(call(f"{scheme}://registry.example/v2/", tls=tls, proxy=f"http://127.0.0.1:{port}"))
+    assert loop == sockets
+    put = f"Put the proxy's credentials into its URL: {variable}=http://user:password@"
+    assert (f"The proxy refused the user name or the password in {variable}." if user else put) in str(loop["error"])
 
 
 def test_proxy_that_cannot_be_reached() -> None:

@@ -20,6 +20,7 @@ from yarl import URL
 from mirror.errors import MirrorError, TransferError
 from mirror.registry.transport.addresses import ForbiddenAddress
 from mirror.registry.transport.exchange import Response
+from mirror.registry.transport.proxy import credentials_hint
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.urls import Origin
 from mirror.text import printable
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 
 MAX_HEADER = 64 * 1024  # bytes of one header of a response: signed redirects and upload Locations are long
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})  # statuses after which the same request may succeed
-PROXY_AUTH_HINT = "Put the proxy's credentials into its URL: HTTPS_PROXY=http://user:password@proxy.internal:3128."
 _HTTPS_PORT = 443  # the default, if the user gave no port
 Endpoint = tuple[str | None, int | None]  # a host and a port, to which a connection is made
 _MAY_USE_TLS = "{} may use TLS: try without --plain-http."
@@ -118,7 +118,8 @@ def _network_error(request: Request, error: BaseException, answered: Collection[
         return TransferError(f"{host}: the connection was cut{about}.", hint=hint, transient=True)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         text = f"{host}: the proxy answered {error.status} {error.message.rstrip(' .')}."
-        hint = PROXY_AUTH_HINT if error.status == 407 else None
+        url = URL(request.url).with_scheme("https")  # only TLS gets a tunnel, perhaps after a redirect
+        hint = credentials_hint(url) if error.status == 407 else None
         return TransferError(text, hint=hint, status=error.status, transient=error.status in TRANSIENT)
     if isinstance(error, aiohttp.ClientResponseError):
         return _invalid_response(request, error)

@@ -19,6 +19,8 @@ from mirror.registry.transport.addresses import Address, is_loopback
 from mirror.registry.transport.urls import INVALID_URL
 from mirror.text.redaction import hide
 
+_CODES = "/ is %2F, ? is %3F, # is %23, @ is %40 and % is %25"
+
 
 def proxy_for(url: URL) -> URL | None:
     """Return the proxy for a URL; None to connect directly, as always to loopback (like curl and Go)."""
@@ -49,8 +51,22 @@ def proxy_headers(proxy: URL | None) -> dict[str, str]:
     return {"Proxy-Authorization": "Basic " + base64.b64encode(user + b":" + password).decode()}
 
 
+def credentials_hint(url: URL) -> str:
+    """Return what to do about a 407 of the proxy for a URL: it was given no credentials, or refused them."""
+    variable, proxy = _name(f"{url.scheme.upper()}_PROXY"), proxy_for(url)
+    if proxy and proxy.raw_user is not None:
+        return f"The proxy refused the user name or the password in {variable}. In the password, {_CODES}."
+    return f"Put the proxy's credentials into its URL: {variable}=http://user:password@proxy.internal:3128."
+
+
 def _environment(variable: str) -> str:
-    return os.environ.get(variable) or os.environ.get(variable.lower()) or ""
+    return os.environ.get(_name(variable), "")
+
+
+def _name(variable: str) -> str:
+    """Return the name under which a variable is set, in upper or lower case."""
+    lower = variable.lower()
+    return lower if os.environ.get(lower) and not os.environ.get(variable) else variable
 
 
 def _parse(text: str, variable: str) -> URL:
@@ -62,7 +78,7 @@ def _parse(text: str, variable: str) -> URL:
         usable = False
     hint = "Set it to an HTTP proxy, such as http://proxy.internal:3128."
     if usable and "@" in f"{proxy.raw_path_qs}{proxy.raw_fragment}":  # the password ended the host, and would be shown
-        usable, hint = False, "Encode the password: / is %2F, ? is %3F, # is %23, @ is %40 and % is %25."
+        usable, hint = False, f"Encode the password: {_CODES}."
     if usable and proxy.scheme.startswith("socks"):
         what = f"is a SOCKS proxy ({proxy.scheme}); SOCKS proxies are not supported"
         raise ConfigError(f"{variable} {what}.", hint=hint)

@@ -14,8 +14,9 @@ import aiohttp
 from mirror.errors import InvalidContent, TransferError, Unauthorized
 from mirror.registry.transport.addresses import is_loopback
 from mirror.registry.transport.error_text import error_text
-from mirror.registry.transport.errors import PROXY_AUTH_HINT, TRANSIENT
+from mirror.registry.transport.errors import TRANSIENT
 from mirror.registry.transport.exchange import Response
+from mirror.registry.transport.proxy import credentials_hint
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.urls import Origin
 from mirror.text.redaction import REDACTED, excerpt, hide
@@ -35,7 +36,6 @@ _PROXIES = re.compile(r"nginx|openresty|cloudflare|haproxy|envoy|istio-envoy|tra
 _WANTS_TLS = re.compile(rb"HTTPS (?:server|port)|SSL-enabled server port", re.IGNORECASE)
 _BEHIND_PROXY = "The registry behind a proxy may be down. Ask its administrator, or run the command again later."
 _HINTS = {
-    407: PROXY_AUTH_HINT,
     413: "Requests of this size are refused. Raise the limit: in nginx, client_max_body_size.",
     429: "Too many requests. Wait, or log in for a higher limit: mirror login {registry}",
     **dict.fromkeys((502, 503, 504), _BEHIND_PROXY),
@@ -83,7 +83,7 @@ async def response_error(request: Request, response: Response, registry: str) ->
 def _hint(response: Response, body: bytes, said: str, registry: str, *, is_page: bool) -> str | None:
     if response.status == 400 and response.url.scheme == "http" and _WANTS_TLS.search(body):
         return _USES_TLS.format(host=Origin.of(response.url).authority)
-    if hint := rule_hint(said):
+    if hint := rule_hint(said) or (credentials_hint(response.url) if response.status == 407 else None):
         return hint
     if response.status in _HINTS:
         return _HINTS[response.status].format(registry=registry)
