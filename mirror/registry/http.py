@@ -258,7 +258,8 @@ class Registry:
         raise TransferError(f"{home.authority}: more than {_MAX_REDIRECTS} redirects.")
 
     def _translated(self, request: Request) -> AbstractContextManager[None]:
-        return translate_errors(request, self._route.answered, is_tls_certain=self._is_open)
+        route = self._route
+        return translate_errors(request, route.answered, is_tls_certain=self._is_open, ca_files=route.ca_files)
 
     def _observe(self, response: Response) -> None:
         """Record what a response says about throttling and the pull quota."""

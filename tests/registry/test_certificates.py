@@ -109,6 +109,21 @@ def test_unknown_authority_is_called_so(tmp_path: Path, root: Authority) -> None
         assert str(reason(registry)) == f"The certificate of {registry.host} is signed by a CA that is not trusted."
 
 
+def test_file_of_another_ca_is_called_so(tmp_path: Path, root: Authority) -> None:
+    """Also if its CA has the same name, as after it was created once more."""
+    wrong = Authority.at(tmp_path / "wrong.pem")
+    files = {
+        "self-signed": self_signed(tmp_path / "own.pem"),
+        "": server_tls(root.sign(tmp_path / "s.pem", "127.0.0.1")),
+    }
+    for said, tls in files.items():
+        with registry_with(tls) as registry:
+            error = reason(registry, wrong.file)
+        assert said in str(error)
+        assert (error.hint or "").startswith(f"No certificate in {wrong.file} matches it. ")
+        assert "--ca-file FILE" in (error.hint or "")
+
+
 @pytest.mark.parametrize(
     ("days", "what"), [((-20, -10), "has expired"), ((10, 20), "is not valid yet")], ids=["expired", "early"]
 )

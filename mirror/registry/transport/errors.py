@@ -10,8 +10,9 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import aiohttp
 from aiohttp.http_exceptions import LineTooLong
@@ -36,6 +37,7 @@ _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", sock
 _ADD_CA = "Add its CA certificate with --ca-file FILE."
 _RENEW = "Check this machine's clock, or ask the registry's administrator for a new certificate."
 _UNKNOWN_CA = "is signed by a CA that is not trusted", _ADD_CA
+_NO_ANCHOR = frozenset({2, 7, 18, 19, 20, 21})  # no CA, not this certificate, or a CA of the same name with another key
 _OTHER_NAME = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH
 _NAMES_CAP = 300  # characters of the names in a certificate that are shown
 _WEAK = "Ask the registry's administrator for a stronger certificate."
@@ -70,12 +72,17 @@ _HANDSHAKE_FAULTS = {
 
 @contextmanager
 def translate_errors(
-    request: Request, answered: Collection[Endpoint] = (), *, is_tls_certain: bool = True
+    request: Request,
+    answered: Collection[Endpoint] = (),
+    *,
+    is_tls_certain: bool = True,
+    ca_files: Callable[[Origin], Collection[Path]] = lambda _: (),
 ) -> Iterator[None]:
     """Translate errors during `request`; a MirrorError of the request's body, while it was sent, is raised as it is.
 
     A failure to connect is transient if the endpoint has `answered` before: it exists, and is restarting or cut off.
-    So is a failed handshake if it is not certain that the server uses TLS.
+    So is a failed handshake if it is not certain that the server uses TLS. `ca_files` returns the files with CAs that
+    were given for a host.
     """
     try:
         yield
@@ -83,7 +90,10 @@ def translate_errors(
         for cause in _causes(error):  # aiohttp wraps exceptions of the request's body in a connection error
             if isinstance(cause, MirrorError):
                 raise cause from None
-        failure = _network_error(request, error, answered)
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            failure = _certificate_error(error, ca_files)
+        else:
+            failure = _network_error(request, error, answered)
         if _is_handshake(error) and not is_tls_certain:
             failure = TransferError(str(failure), hint=failure.hint, transient=True)
         log.info("%s: %s", request, failure)
@@ -109,7 +119,7 @@ async def iter_body(response: Response) -> AsyncIterator[bytes]:
 
 def _network_error(request: Request, error: BaseException, answered: Collection[Endpoint]) -> TransferError:
     host, about = request.host, request.about
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError | ForbiddenAddress):
+    if isinstance(error, aiohttp.ClientConnectorError | ForbiddenAddress):
         return _connection_error(error, answered)
     if isinstance(error, TimeoutError):
         return TransferError(f"{host} stopped answering{about}.", transient=True)
@@ -149,13 +159,10 @@ def _invalid_response(request: Request, error: aiohttp.ClientResponseError) -> T
 
 
 def _connection_error(
-    error: aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError | ForbiddenAddress,
-    answered: Collection[Endpoint],
+    error: aiohttp.ClientConnectorError | ForbiddenAddress, answered: Collection[Endpoint]
 ) -> TransferError:
     if isinstance(error, ForbiddenAddress):
         return TransferError(f"Not connecting: {error}.", hint=error.hint)
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return _certificate_error(error)
     where = f"{error.host}:{error.port}"
     transient = (error.host, error.port) in answered
     if _is_handshake(error):
@@ -189,15 +196,19 @@ def _handshake_error(error: aiohttp.ClientConnectorError, *, transient: bool) ->
     if isinstance(error.os_error, ConnectionResetError):
         reason = "UNEXPECTED_EOF_WHILE_READING"
     fault = _HANDSHAKE_FAULTS.get(reason, reason.replace("_", " ").rstrip(".").lower())
-    hint = None if fault in (_OLD_TLS, _REJECTED) else f"If {error.host} does not use TLS, add --plain-http."
+    host = Origin("https", error.host, error.port).authority
+    hint = None if fault in (_OLD_TLS, _REJECTED) else f"If {host} does not use TLS, add --plain-http."
     if "client certificate" in fault:
-        hint = f"Put the right client certificate in the certs.d directory of {error.host}."
+        hint = f"Put the right client certificate in the certs.d directory of {host}."
     text = f"{error.host}:{error.port}: the TLS handshake failed: {fault}."
     return TransferError(text, hint=hint, transient=transient)
 
 
-def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> TransferError:
-    host = Origin("https", error.host, error.port).authority
+def _certificate_error(
+    error: aiohttp.ClientConnectorCertificateError, ca_files: Callable[[Origin], Collection[Path]]
+) -> TransferError:
+    origin = Origin("https", error.host, error.port)
+    host, given = origin.authority, ", ".join(map(str, ca_files(origin)))
     cause = error.certificate_error
     code = getattr(cause, "verify_code", None)
     said = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) and code else str(cause)
@@ -206,6 +217,8 @@ def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> Transf
     names = printable(next(iter(getattr(cause, "__notes__", ())), "")[:_NAMES_CAP])
     if code in _OTHER_NAME and names:
         what += f": {names}"
+    if code in _NO_ANCHOR and given:
+        advice = f"No certificate in {given} matches it. {advice}"
     return TransferError(
         f"The certificate of {host} {what}.",
         hint=f"{advice} To connect without verification: --insecure; for a mirror or a redirect, "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from yarl import URL
@@ -131,6 +133,10 @@ class Route:
                 hint="Use an http:// URL for the proxy, or exempt the registry with NO_PROXY.",
             )
         return self._contexts.get(config)
+
+    def ca_files(self, origin: Origin) -> Collection[Path]:
+        """Return the files with CAs that are trusted for a host, or for a proxy, in addition to those of the system."""
+        return self._tls_configs.get(origin, self._default_tls).ca_files
 
     def _tls_config(self, url: URL) -> TlsConfig:
         is_registry = self.is_registry(url)
