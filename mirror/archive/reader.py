@@ -19,6 +19,7 @@ from pathlib import Path
 from mirror.archive.files import Files
 from mirror.archive.tar import HEAD, Tar, refuse_packed
 from mirror.concurrency import to_thread, to_thread_cancellable
+from mirror.content.finding_text import advising
 from mirror.content.graph import Keep
 from mirror.content.hashing import MISSING, READ, BlobCheck, Reader
 from mirror.content.stream import BlobReader
@@ -92,7 +93,8 @@ class Archive:
             raise BrokenArchive(f"{self.path} lacks {node.digest}.", hint=hint)
         if piece.size != node.size:  # not a `SizeMismatch`, which is retried like a cut connection
             raise BrokenArchive(f"{self.path}: {node.digest} should have {node.size} bytes, but has {piece.size}.")
-        yield BlobReader(piece.chunks(start), str(self.path), start=start, fill=piece.filler(start))
+        with advising(str(self.path), is_archive=True):
+            yield BlobReader(piece.chunks(start), str(self.path), start=start, fill=piece.filler(start))
 
     async def modified(self, node: Descriptor) -> float | None:
         """Return None: archives do not keep the times of blobs (`Dated`)."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mirror.content.kinds import Kind, Severity, StoreKind
+from mirror.errors import BrokenLayout, DigestMismatch, SizeMismatch
 from mirror.oci.digest import Digest
 from mirror.text import brief
 from mirror.text import size as in_units
@@ -40,6 +42,21 @@ def link_hint(found: str, path: str = "LAYOUT") -> str | None:
     import shlex  # few layouts have links
 
     return _LINKS.replace("LAYOUT", shlex.quote(path))
+
+
+@contextmanager
+def advising(path: str, *, is_archive: bool = False) -> Iterator[None]:
+    """Give errors about the content of a layout or an archive that is read the hint that a verification gives."""
+    try:
+        yield
+    except (DigestMismatch, SizeMismatch, BrokenLayout) as error:
+        if isinstance(error, BrokenLayout) and error.hint:  # its own
+            raise
+        import shlex  # few layouts are damaged
+
+        again = f"To list all that is wrong: mirror verify LAYOUT. {_AGAIN}" if is_archive else _REPAIR
+        error.hint = again.replace("LAYOUT", shlex.quote(path))
+        raise
 
 
 def message(finding: Finding) -> str:  # noqa: PLR0911, PLR0912 - a table of texts that depend on more than the kind

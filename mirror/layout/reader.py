@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from mirror.concurrency import once_unused, settled, shielded, to_thread_cancellable
-from mirror.content.finding_text import link_hint
+from mirror.content.finding_text import advising, link_hint
 from mirror.content.graph import Keep
 from mirror.content.hashing import READ, BlobCheck, BlobFault, Reader, Through, check_size, hash_blob, keep
 from mirror.content.stream import BlobReader
@@ -180,6 +180,12 @@ class Layout:
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         """`Source`: open a stored blob, unverified; raise BrokenLayout if it is missing or of the wrong size."""
+        with advising(str(self.path)):
+            async with self._open_file(node, start) as body:
+                yield body
+
+    @asynccontextmanager
+    async def _open_file(self, node: Descriptor, start: int) -> AsyncIterator[BlobReader]:
         fd = self.blobs.open(node.digest)
         reading = asyncio.Lock()
         try:

@@ -394,6 +394,7 @@ def test_corrupt_blob_is_not_stored_and_its_image_is_not_named(mirror: Mirror, t
     saved(tmp_path, data.replace(layer.data, layer.data[:-1] + bytes([layer.data[-1] ^ 1])))
     result = mirror("import", "images.tar", "back", code=3)
     assert f"{layer.digest} from images.tar does not match its digest" in result.err
+    assert "mirror verify images.tar. Fetch or export the archive again." in result.err
     assert names(tmp_path / "back") == []
     assert layer.digest not in blobs(tmp_path / "back")
     saved(tmp_path, data)
@@ -408,6 +409,7 @@ def test_corrupt_blob_in_the_layout_leaves_no_archive(mirror: Mirror, tmp_path: 
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     result = mirror("export", "back", "x.tar", code=3)
     assert "does not match its digest" in result.err
+    assert "mirror verify back --repair --from SOURCE" in result.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "home", "images.tar"]
     archive = mirror("export", "back", "-", code=3).raw
     assert path.read_bytes() not in archive

@@ -330,7 +330,8 @@ def test_corrupt_blob_of_a_layout_is_not_pushed(
 ) -> None:
     mirror("copy", f"docker://{source}", "oci:layout")
     blob_path(tmp_path / "layout", LARGEST).write_bytes(b"x" * 60_000)
-    mirror("copy", "oci:layout", f"docker://{other.host}/team/app:v1", code=3)
+    result = mirror("copy", "oci:layout", f"docker://{other.host}/team/app:v1", code=3)
+    assert "hint: Repair it from a good copy: mirror verify layout --repair --from SOURCE\n" in result.err
     assert other.tags("team/app") == {}
     assert LARGEST not in held(other)
 

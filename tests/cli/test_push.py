@@ -420,6 +420,8 @@ def test_damaged_content_is_not_pushed(
     damage(blob_path(layout, node), how)
     result = mirror("push", "layout", registry.host, stock.names[0], "-v", code=3)
     assert "rying again" not in result.err  # a retry does not repair a file
+    advice = {"link": "mirror import - COPY", "delete": "mirror verify layout"}  # which says how to repair it
+    assert advice.get(how, "mirror verify layout --repair --from SOURCE") in result.err
     assert registry.tags("first") == {}
     assert node not in registry.blobs("first") | registry.manifests("first")
 
