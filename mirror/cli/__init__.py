@@ -123,8 +123,8 @@ def _run(imported: Callable[[], None] | None = None) -> int:
         return _fail(UsageError.code, message, hint, UsageError.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
         cause = error.__cause__  # click raises Abort from it
-        resumable = isinstance(cause, interrupt.Interrupted) and cause.resumable
-        _fail("interrupted", interrupt.MESSAGE, interrupt.RESUME if resumable else None, 130)
+        hint = cause.hint if isinstance(cause, interrupt.Interrupted) else None
+        _fail("interrupted", interrupt.MESSAGE, hint, 130)
         with suppress(OSError):  # Ctrl-C has ended the reader of a pipe, too
             sys.stdout.flush()
         os._exit(130)  # without waiting for threads (see mirror.cli.run)

@@ -6,6 +6,7 @@ import click
 
 from mirror.cli import console, options, remote
 from mirror.cli.help import GroupedCommand
+from mirror.cli.interrupt import RESUME, SEND_AGAIN
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.select import PlatformSelection
@@ -108,8 +109,11 @@ def command(
         retry=remote.retry_policy(),
         registries=remote.registry_options(hosts),
     )
-    resumable = not (dry_run or from_stdin or ends[1].transport.is_archive)  # an archive is written from its start
+    to_registry = ends[1].transport is Transport.REGISTRY
+    again: str | None = SEND_AGAIN if to_registry else RESUME
+    if dry_run or from_stdin or ends[1].transport.is_archive:  # an archive is written from its start
+        again = None
     with progress() as bars, ends[0].explained():
-        report = run(copy_images(source, target, copying, bars), resumable=resumable)
+        report = run(copy_images(source, target, copying, bars), again=again)
     options.show_transfer(report, lines_to_stderr=to_stdout)
     report.raise_failures()

@@ -8,6 +8,7 @@ import click
 
 from mirror.cli import options
 from mirror.cli.help import GroupedCommand
+from mirror.cli.interrupt import RESUME
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.transfer.import_ import ImportOptions, import_archive
@@ -46,6 +47,6 @@ def command(
         options.check_stdin(ctx)
     with progress() as bars:
         importing = import_archive(archive, layout, images, ImportOptions(name, replace), bars)
-        report = run(importing, resumable=archive != "-")
+        report = run(importing, again=None if archive == "-" else RESUME)
     options.show_transfer(report)
     report.raise_failures()

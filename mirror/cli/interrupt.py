@@ -9,14 +9,16 @@ MESSAGE = "interrupted."
 RESUME = "Run the same command again to resume."
 
 _erasers: list[Callable[[], None]] = []  # what removes progress bars if the process ends at once
+# Of a command that ends at a registry, which forgets upload sessions (docs/adr/0013)
+SEND_AGAIN = "Run the same command again: blobs that have arrived completely are not sent again."
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM ended a command; `resumable` if the same command, run again, continues where it stopped."""
+    """SIGINT or SIGTERM ended a command; `hint` says what the same command would do, run again, if that is useful."""
 
-    def __init__(self, *, resumable: bool) -> None:
+    def __init__(self, *, hint: str | None) -> None:
         super().__init__()
-        self.resumable = resumable
+        self.hint = hint
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import click
 
 from mirror.cli import options, remote
 from mirror.cli.help import GroupedCommand
+from mirror.cli.interrupt import RESUME
 from mirror.cli.names import read_names, with_names
 from mirror.cli.progress import progress
 from mirror.cli.run import run
@@ -124,7 +125,7 @@ def command(
     )
     options.check_file(ctx, digestfile, "--digestfile")
     with progress() as bars:
-        report = run(pull_images(names, output, pulling, bars), resumable=not dry_run)
+        report = run(pull_images(names, output, pulling, bars), again=None if dry_run else RESUME)
     options.show_transfer(report)
     if digestfile and not dry_run:
         digests = "".join(f"{image.digest}\n" for image in report.images if not image.error)

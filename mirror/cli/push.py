@@ -8,6 +8,7 @@ import click
 
 from mirror.cli import options, remote
 from mirror.cli.help import GroupedCommand
+from mirror.cli.interrupt import SEND_AGAIN
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.transfer.naming import NameMapping, PushTarget
@@ -29,9 +30,10 @@ match an image, the longest FROM is used; if none matches, --strip-prefix is use
 in the name. --as replaces all of them. The prefix is always put in front.
 
 Blobs are pushed first, then manifests, then indexes, the tag last. Content that the registry has is skipped,
-interrupted uploads are resumed if the registry has kept them, and every tag is read back and compared. Before an image
-is pushed, its tag is read: if it points to another image, a warning says which one (--no-overwrite: an error); if it
-points to this image already, only what is missing is pushed.
+an upload that is cut is resumed if the registry has kept it, and every tag is read back and compared. Another run sends
+a blob that had not arrived completely from its first byte. Before an image is pushed, its tag is read: if it points to
+another image, a warning says which one (--no-overwrite: an error); if it points to this image already, only what is
+missing is pushed.
 
 If an IMAGE is not in the layout, nothing is pushed, and the exit code is 2. If an image in the middle cannot be pushed,
 the command ends with the exit code of that failure. Images that were complete by then have their tags in the registry,
@@ -112,6 +114,6 @@ def command(
         registries=remote.registry_options([PushTarget.parse(target).registry]),
     )
     with progress() as bars:
-        report = run(push_images(layout, target, images, pushing, bars), resumable=not dry_run)
+        report = run(push_images(layout, target, images, pushing, bars), again=None if dry_run else SEND_AGAIN)
     options.show_transfer(report)
     report.raise_failures()

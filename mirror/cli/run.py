@@ -21,13 +21,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CLEANUP_TIME = 0.8  # seconds; an fsync on a slow disk may take minutes
 
 
-def run(main: Coroutine[Any, Any, T], *, resumable: bool = False) -> T:
+def run(main: Coroutine[Any, Any, T], *, again: str | None = None) -> T:
     """Run `main`. SIGINT and SIGTERM cancel it, and it cleans up; a second one ends the process at once.
 
     If the cleanup takes too long, the process ends without it. That is safe: a thread that is killed during an fsync
     is writing a file that has no final name yet, or has been verified. The layout is consistent either way, and the
     next pull deletes what is left. Interrupted is raised without closing the event loop, which would wait for
-    tasks; `mirror.cli.main` exits without. With `resumable`, the user is told to run the same command again.
+    tasks; `mirror.cli.main` exits without. `again` is the hint to run the same command again.
     """
     runner = asyncio.Runner(loop_factory=_Loop)
     loop = runner.get_loop()
@@ -38,12 +38,12 @@ def run(main: Coroutine[Any, Any, T], *, resumable: bool = False) -> T:
         signals.cancel = partial(loop.call_soon_threadsafe, task.cancel)
         return await main
 
-    with _Signals(resumable) as signals:
+    with _Signals(again) as signals:
         try:
             result = runner.run(guarded())
         except asyncio.CancelledError:
             if signals.received:
-                raise interrupt.Interrupted(resumable=resumable) from None
+                raise interrupt.Interrupted(hint=again) from None
             raise
         except BaseException:
             runner.close()
@@ -67,10 +67,9 @@ class _Signals:
     The first one calls `cancel`; afterwards, `received` is True.
     """
 
-    def __init__(self, resumable: bool) -> None:
+    def __init__(self, hint: str | None) -> None:
         self.cancel: Callable[[], object] = lambda: None
         self.received = False
-        hint = interrupt.RESUME if resumable else None
         self._text = console.error_text(interrupt.MESSAGE, hint, code="interrupted", exitCode=130)
         self._ending = Lock()  # the thread that has it says how the command ended
 

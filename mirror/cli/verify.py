@@ -15,6 +15,7 @@ from mirror.cli import console, options, remote
 from mirror.cli.colour import view
 from mirror.cli.help import GroupedCommand
 from mirror.cli.imports import cheap_imports
+from mirror.cli.interrupt import RESUME
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.finding import Severity
@@ -203,7 +204,7 @@ def _repair(location: str, source: str, images: tuple[str, ...], checks: VerifyO
 
     repairing = RepairOptions(checks.level, remote.retry_policy(), remote.registry_options())
     with progress() as bars:
-        report = run(repair_layout(location, source, images, repairing, bars), resumable=True)
+        report = run(repair_layout(location, source, images, repairing, bars), again=RESUME)
     return replace(report, fail_on=Severity(checks.fail_on))
 
 

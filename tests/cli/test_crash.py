@@ -19,6 +19,7 @@ import click
 import pytest
 
 from mirror import cli
+from mirror.cli.interrupt import RESUME, SEND_AGAIN
 from tests.support import images
 from tests.support.command import (
     Mirror,
@@ -418,34 +419,36 @@ def test_interrupted_listing_has_nothing_to_resume(mirror: Mirror, scene: Scene)
     assert (result.code, result.err.strip()) == (130, "error: interrupted.")
 
 
-RESUMABLE = {
-    "pull redis": True,
-    "pull redis --dry-run": False,
-    "push ./layout 127.0.0.1:9": True,
-    "push ./layout 127.0.0.1:9 --dry-run": False,
-    "copy oci:layout docker://127.0.0.1:9/a": True,
-    "copy oci:layout oci:other": True,
-    "copy oci:layout oci:other --dry-run": False,
-    "copy oci:layout oci-archive:images.tar": False,
-    "copy oci-archive:- oci:layout": False,
-    "import images.tar layout": True,
-    "import - layout": False,
-    "export layout images.tar": False,
-    "verify layout --repair --from other": True,
-    "verify docker://127.0.0.1:9/a": False,
-    "inspect docker://127.0.0.1:9/a": False,
-    "ls layout": False,
-    "prune layout": False,
+AGAIN = {
+    "pull redis": RESUME,
+    "pull redis --dry-run": None,
+    "push ./layout 127.0.0.1:9": SEND_AGAIN,
+    "push ./layout 127.0.0.1:9 --dry-run": None,
+    "copy oci:layout docker://127.0.0.1:9/a": SEND_AGAIN,
+    "copy oci:layout oci:other": RESUME,
+    "copy oci:layout oci:other --dry-run": None,
+    "copy oci:layout oci-archive:images.tar": None,
+    "copy oci-archive:- oci:layout": None,
+    "import images.tar layout": RESUME,
+    "import - layout": None,
+    "export layout images.tar": None,
+    "verify layout --repair --from other": RESUME,
+    "copy docker://127.0.0.1:9/a docker://127.0.0.1:9/b": SEND_AGAIN,
+    "copy docker://127.0.0.1:9/a oci:layout": RESUME,
+    "verify docker://127.0.0.1:9/a": None,
+    "inspect docker://127.0.0.1:9/a": None,
+    "ls layout": None,
+    "prune layout": None,
 }
 
 
-@pytest.mark.parametrize("line", RESUMABLE)
-def test_only_commands_that_resume_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("line", AGAIN)
+def test_hint_says_what_the_same_command_would_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str) -> None:
     told = []
 
-    def interrupt(main: Coroutine[Any, Any, object], *, resumable: bool = False) -> NoReturn:
+    def interrupt(main: Coroutine[Any, Any, object], *, again: str | None = None) -> NoReturn:
         main.close()
-        told.append(resumable)
+        told.append(again)
         raise KeyboardInterrupt
 
     words = line.split()
@@ -455,7 +458,7 @@ def test_only_commands_that_resume_say_so(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     with pytest.raises(click.Abort):
         cli.mirror.main(words, "mirror", standalone_mode=False)
-    assert told == [RESUMABLE[line]]
+    assert told == [AGAIN[line]]
 
 
 @pytest.mark.slow
@@ -479,7 +482,9 @@ def test_interrupted_push_leaves_no_tag(mirror: Mirror, scene: Scene, registry: 
     running = mirror.start("push", "layout", registry.host)
     assert event.wait(60)
     running.send_signal(signal.SIGINT)
-    assert finish(running).code == 130
+    result = finish(running)
+    again = "Run the same command again: blobs that have arrived completely are not sent again."
+    assert (result.code, result.err.split("hint: ")[1]) == (130, f"{again}\n")
     assert registry.tags("first") == {}
     registry.clear_faults()
     mirror("push", "layout", registry.host)

@@ -93,7 +93,7 @@ def test_interrupt_ends_a_command_whose_event_loop_hangs(mirror: Mirror, number:
             time.sleep(3600)
 
         def command(*args, **options):
-            run(hang(), resumable=True)
+            run(hang(), again="Run the same command again to resume.")
 
         cli.mirror.main = command
         cli.main()
