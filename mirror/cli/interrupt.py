@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 MESSAGE = "interrupted."
 RESUME = "Run the same command again to resume."
-
-_erasers: list[Callable[[], None]] = []  # what removes progress bars if the process ends at once
 # Of a command that ends at a registry, which forgets upload sessions (docs/adr/0013)
 SEND_AGAIN = "Run the same command again: blobs that have arrived completely are not sent again."
+
+_erasers: list[Callable[[], None]] = []  # what removes progress bars if the process ends at once
 
 
 class Interrupted(KeyboardInterrupt):

@@ -46,7 +46,7 @@ class ThreadPool:
         """Run `work` in a thread, in the context of the caller.
 
         Raises:
-            RuntimeError: there are no threads, and the system does not allow any.
+            RuntimeError: no thread is running, and the system does not allow a new one.
         """
         if self._process != os.getpid():
             self._forget()

@@ -49,21 +49,19 @@ async def execute(
     of a task that is not optional is raised; with `keep_going`, it only becomes the task's `failure`.
     """
     known = set() if known is None else known
-    at_once = _IMAGES_AT_ONCE if jobs > 1 else 1
-    executor = _Executor(plan, jobs, at_once, retry, keep_going, known, progress or NoProgress(), confirm)
-    await map_concurrently(plan.tasks, executor.finish_if_complete, at_once)
+    executor = _Executor(plan, jobs, retry, keep_going, known, progress or NoProgress(), confirm)
+    await map_concurrently(plan.tasks, executor.finish_if_complete, executor.at_once)
     await map_concurrently(plan.moves, executor.move, IN_FLIGHT * jobs)
     plan.moves = [move for move in plan.moves if move.arrived]
 
 
 class _Executor:
-    """Copies blobs, and counts how many each image still lacks."""
+    """Copies blobs, and counts how many each image still lacks. `at_once` is how many images it names at a time."""
 
     def __init__(
         self,
         plan: Plan,
         jobs: int,
-        at_once: int,
         retry: RetryPolicy,
         keep_going: bool,
         known: set[BlobKey],
@@ -71,7 +69,7 @@ class _Executor:
         confirm: Confirm | None,
     ) -> None:
         self._retry, self._keep_going, self._known, self._progress = retry, keep_going, known, progress
-        self._at_once, self._confirm = at_once, confirm
+        self.at_once, self._confirm = _IMAGES_AT_ONCE if jobs > 1 else 1, confirm
         self._image_progress = image_progress(progress)
         self._lacking, self._unnamed = plan.lacking(), deque(plan.tasks)
         self._started, self._complete = set[int](), set[int]()  # ids of tasks
@@ -177,7 +175,7 @@ class _Executor:
         Several get theirs at the same time, but referrers before images, and the last task of a name prevails.
         """
         while due := list(self._due()):
-            await map_concurrently(due, self._name, self._at_once)
+            await map_concurrently(due, self._name, self.at_once)
 
     def _due(self) -> Iterator[CopyTask]:
         while self._unnamed and self._may_name(task := self._unnamed[0]):

@@ -120,8 +120,7 @@ class Ingest:
     def _forget_holes(self) -> None:
         """Remove the journal of a complete file, which is durable before: without a journal, it counts as complete."""
         self.file.sync()
-        if self._journal:
-            self._journal.remove()
+        self._remove_journal()
 
     async def _receive_in_order(self, body: BlobReader) -> None:
         if self._has_journal:
@@ -160,10 +159,14 @@ class Ingest:
 
     def _drop_holes(self) -> None:
         """Keep only what comes before the first hole; then no journal is needed."""
-        if self._journal and self._has_journal:
+        if self._has_journal:
             end = self._held.end_of(0)
             self.file.truncate(end)
             self._held = Extents([(0, end)])
+            self._remove_journal()
+
+    def _remove_journal(self) -> None:
+        if self._journal and self._journal.exists:
             self._journal.remove()
 
     def _share(self, fd: int) -> bool:
@@ -199,8 +202,7 @@ class Ingest:
     def _restart(self) -> None:
         self.file.truncate()
         self._verifier, self._held, self.reused = Verifier(self._node), Extents(), 0
-        if self._journal and self._has_journal:
-            self._journal.remove()
+        self._remove_journal()
 
     def abandon(self, error: BaseException) -> None:
         """Keep an incomplete blob for the next attempt, unless its bytes are wrong or could not be written."""
@@ -211,5 +213,4 @@ class Ingest:
                 self._journal.close()
         else:
             self.file.discard()
-            if self._journal and self._has_journal:
-                self._journal.remove()
+            self._remove_journal()

@@ -47,7 +47,7 @@ class Journal:
         return self._file is not None
 
     def read(self) -> Extents | None:
-        """Return what it records, or nothing if that is damaged; None if there is no journal."""
+        """Return the recorded parts; no parts if the record is damaged, and None if there is no journal."""
         if self._directory.status(self._name) is None:
             return None
         self._count, found = max(self._slots(self._open()), key=lambda slot: slot[0], default=(0, Extents()))

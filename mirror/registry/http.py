@@ -17,6 +17,7 @@ from typing import Any
 
 from yarl import URL
 
+from mirror.content.stream import ReadInto
 from mirror.errors import InvalidContent, TransferError
 from mirror.oci.reference import DOCKER_HUB
 from mirror.quota import Quota
@@ -25,7 +26,7 @@ from mirror.registry.auth.authenticator import Authenticator, FindCredentials, R
 from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.addresses import is_loopback
 from mirror.registry.transport.errors import TRANSIENT, iter_body, translate_errors
-from mirror.registry.transport.exchange import FillBuffer, Response
+from mirror.registry.transport.exchange import Response
 from mirror.registry.transport.rate_limit import RateLimit, rate_limited, rate_limited_fill
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import response_error, retry_after
@@ -52,7 +53,7 @@ class SharedLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Exchange:
+class _Message:
     """A request, which may be sent several times: with other credentials, to other URLs."""
 
     method: str
@@ -135,15 +136,15 @@ class Registry:
             with self._translated(Request(method, f"https://{self._host}", self._host)):
                 base = await self._open()
         url = path if isinstance(path, URL) else URL(f"{base}/v2/{path}", encoded=True)
-        exchange = _Exchange(method, url, headers or {}, data, size, read_timeout)
+        message = _Message(method, url, headers or {}, data, size, read_timeout)
         request = Request.to(method, url)
         with self._translated(request):
             async with AsyncExitStack() as stack:
                 # Limits the time until the response begins. An upload may take as long as it needs.
                 silence = read_timeout or self.options.timeout
-                timeout = CONNECT_TIMEOUT + 2 * silence if exchange.is_repeatable else None
+                timeout = CONNECT_TIMEOUT + 2 * silence if message.is_repeatable else None
                 async with self._throttle.slot(), asyncio.timeout(timeout):
-                    response = await self._send_authenticated(stack, exchange, scope)
+                    response = await self._send_authenticated(stack, message, scope)
                     self._observe(response)
                 if response.status not in expect:
                     error = await self.error(request, response)
@@ -165,13 +166,9 @@ class Registry:
 
     def iter_body(self, response: Response) -> AsyncIterator[bytes]:
         """Return the body of a response, rate-limited; it fails below the minimum rate."""
-        return self.rate_limited(iter_body(response), response)
+        return rate_limited(iter_body(response), self.limits.rate, self.options.timeout, Request.of(response))
 
-    def rate_limited(self, chunks: AsyncIterator[bytes], response: Response) -> AsyncIterator[bytes]:
-        """Return the chunks of a response's body, rate-limited, as `iter_body` does."""
-        return rate_limited(chunks, self.limits.rate, self.options.timeout, Request.of(response))
-
-    def fill(self, response: Response) -> FillBuffer | None:
+    def fill(self, response: Response) -> ReadInto | None:
         """Return what reads the body of a response in a thread, as `iter_body` does; None if only that can be used."""
         if response.fill is None:
             return None
@@ -212,47 +209,47 @@ class Registry:
         is_plain = await speaks_plain_http(secure)
         return plain if is_plain else secure, is_plain is not None
 
-    async def _send_authenticated(self, stack: AsyncExitStack, exchange: _Exchange, scope: str | None) -> Response:
+    async def _send_authenticated(self, stack: AsyncExitStack, message: _Message, scope: str | None) -> Response:
         """Send a request; answer a challenge, and send it again."""
         if scope is None:
-            return await self._follow_redirects(stack, exchange, None)
+            return await self._follow_redirects(stack, message, None)
         auth = self._auth
         assert auth is not None, "opened before"
         before, authorization = auth.authorization(scope), await auth.authorization_before(scope)
-        response = await self._follow_redirects(stack, exchange, authorization)
+        response = await self._follow_redirects(stack, message, authorization)
         for renewed in (authorization != before, True):
             # The registry's credentials must not answer the challenge of another host, after a redirect.
-            if not exchange.is_repeatable or not self._route.is_registry(response.url):
+            if not message.is_repeatable or not self._route.is_registry(response.url):
                 break
             challenges = response.headers.getall("WWW-Authenticate", [])
-            rejection = Rejection(exchange.method, response.status, challenges, authorization)
+            rejection = Rejection(message.method, response.status, challenges, authorization)
             authorization = await auth.authorization_after(rejection, scope, renewed=renewed)
             if authorization is None:
                 break
-            response = await self._follow_redirects(stack, exchange, authorization)
+            response = await self._follow_redirects(stack, message, authorization)
         return response
 
     async def _follow_redirects(
-        self, stack: AsyncExitStack, exchange: _Exchange, authorization: str | None, origin: URL | None = None
+        self, stack: AsyncExitStack, message: _Message, authorization: str | None, origin: URL | None = None
     ) -> Response:
         """Send a request and follow redirects. Only `origin`, by default the registry's, gets `authorization`."""
-        home, url = Origin.of(origin or self._route.base or URL()), exchange.url
+        home, url = Origin.of(origin or self._route.base or URL()), message.url
         for _ in range(_MAX_REDIRECTS):
-            headers = dict(exchange.headers)
+            headers = dict(message.headers)
             if authorization and Origin.of(url) == home:
                 headers["Authorization"] = authorization
             response = await stack.enter_async_context(
                 self._route.request(
-                    exchange.method,
+                    message.method,
                     url,
                     headers=headers,
-                    data=exchange.data,
-                    expected=exchange.expected,
-                    read_timeout=exchange.read_timeout,
+                    data=message.data,
+                    expected=message.expected,
+                    read_timeout=message.read_timeout,
                 )
             )
             self._route.has_answered(url)
-            if not exchange.follows(response.status):
+            if not message.follows(response.status):
                 return response
             url = location_of(response)
         raise TransferError(f"{home.authority}: more than {_MAX_REDIRECTS} redirects.")
@@ -280,11 +277,11 @@ class Registry:
 
     async def _fetch_challenges(self) -> list[str]:
         """Return the `WWW-Authenticate` headers of `/v2/`: see `FetchChallenges`."""
-        exchange = _Exchange("GET", URL(f"{self._route.base}/v2/", encoded=True), {})
-        request = Request.to(exchange.method, exchange.url)
+        message = _Message("GET", URL(f"{self._route.base}/v2/", encoded=True), {})
+        request = Request.to(message.method, message.url)
         with self._translated(request):
             async with AsyncExitStack() as stack:
-                response = await self._follow_redirects(stack, exchange, None)
+                response = await self._follow_redirects(stack, message, None)
                 if response.status in TRANSIENT:
                     self._observe(response)
                     raise await self.error(request, response)
@@ -293,11 +290,11 @@ class Registry:
 
     async def _fetch_token(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes:
         """Request a token: see `FetchToken`."""
-        exchange = _Exchange("POST" if form else "GET", url, {}, form)
-        request = replace(Request.to(exchange.method, url), subject="token request")
+        message = _Message("POST" if form else "GET", url, {}, form)
+        request = replace(Request.to(message.method, url), subject="token request")
         with self._translated(request):
             async with AsyncExitStack() as stack:
-                response = await self._follow_redirects(stack, exchange, authorization, origin=url)
+                response = await self._follow_redirects(stack, message, authorization, origin=url)
                 if response.status != 200:
                     scope = (form or url.query).get("scope")
                     error = await self.error(request, response)

@@ -19,6 +19,7 @@ from mirror.content.stream import BlobReader, Verifier, single_chunk
 from mirror.errors import DigestMismatch, MirrorError, SizeMismatch, StorageError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
+from tests.support.sources import filling
 from tests.support.strategies import QUICK
 
 DATA = random.Random(1).randbytes(10_000)
@@ -36,20 +37,6 @@ def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     yield cores
     filecopy._SPARE.clear()  # they are as small as the size that the test uses
     assert cores.free == request.param
-
-
-def filling(data: bytes, most: int = SIZE) -> Callable[[memoryview], int]:
-    """Return a function that reads at most `most` bytes at a time."""
-    left = data
-
-    def fill(buffer: memoryview) -> int:
-        nonlocal left
-        chunk = left[: min(most, len(buffer))]
-        buffer[: len(chunk)] = chunk
-        left = left[len(chunk) :]
-        return len(chunk)
-
-    return fill
 
 
 def copied(data: bytes, node: Descriptor = NODE, start: int = 0, most: int = SIZE) -> tuple[bytes, MirrorError | None]:
@@ -118,7 +105,12 @@ def test_content_is_hashed_with_the_algorithm_of_its_digest() -> None:
 def test_progress_is_reported_after_each_chunk() -> None:
     reported: list[int] = []
     copy_file(
-        BlobReader(single_chunk(b""), "a test"), NODE, filling(DATA), Verifier(NODE), lambda _: None, reported.append
+        BlobReader(single_chunk(b""), "a test"),
+        NODE,
+        filling(DATA, SIZE),
+        Verifier(NODE),
+        lambda _: None,
+        reported.append,
     )
     assert reported == [SIZE] * 10
 
@@ -129,7 +121,7 @@ def test_writes_end_at_page_boundaries_of_the_file(at: int) -> None:
     copy_file(
         BlobReader(single_chunk(b""), "a test"),
         NODE,
-        filling(DATA),
+        filling(DATA, SIZE),
         Verifier(NODE),
         lambda view: sizes.append(len(view)),
         at=at,
@@ -154,7 +146,11 @@ def test_slots_are_limited_to_the_idle_cores() -> None:
 def test_every_copy_occupies_a_core(cores: CpuSlots) -> None:
     before, seen = cores.free, list[int]()
     copy_file(
-        BlobReader(single_chunk(b""), "a test"), NODE, filling(DATA), Verifier(NODE), lambda _: seen.append(cores.free)
+        BlobReader(single_chunk(b""), "a test"),
+        NODE,
+        filling(DATA, SIZE),
+        Verifier(NODE),
+        lambda _: seen.append(cores.free),
     )
     assert max(seen) == before - 1
 
@@ -173,7 +169,7 @@ def test_number_of_spare_buffers_is_limited() -> None:
     started = threading.Barrier(9)
 
     def fill_of(data: bytes) -> Callable[[memoryview], int]:
-        fill, first = filling(data), iter([True])
+        fill, first = filling(data, SIZE), iter([True])
 
         def together(buffer: memoryview) -> int:
             if next(first, False):
@@ -195,7 +191,7 @@ def test_a_small_blob_takes_a_small_buffer() -> None:
 
     def fill(buffer: memoryview) -> int:
         seen.append(len(buffer))
-        return filling(b"abc")(buffer) if len(seen) == 1 else 0
+        return filling(b"abc", SIZE)(buffer) if len(seen) == 1 else 0
 
     node = Descriptor("a/b", Digest.of(b"abc"), 3)
     copy_file(BlobReader(single_chunk(b""), "a test"), node, fill, Verifier(node), lambda _: None)
@@ -206,7 +202,7 @@ def test_a_small_blob_takes_a_small_buffer() -> None:
 @pytest.mark.parametrize("size", [0, 1, SIZE - 1, SIZE, SIZE + 1, len(DATA)])
 def test_buffer_content_after_the_bytes_read_is_not_written(size: int) -> None:
     data, written = DATA[:size], bytearray()
-    node, fill = Descriptor("a/b", Digest.of(data), size), filling(data)
+    node, fill = Descriptor("a/b", Digest.of(data), size), filling(data, SIZE)
 
     def scribbling(buffer: memoryview) -> int:
         count = fill(buffer)
@@ -228,7 +224,7 @@ def test_copy_hashes_in_its_own_thread_if_no_thread_can_start(monkeypatch: pytes
 
 @pytest.mark.parametrize("place", ["fill", "write", "advance"])
 def test_error_during_a_copy_is_raised_unchanged(place: str) -> None:
-    fill, calls = filling(DATA), 0
+    fill, calls = filling(DATA, SIZE), 0
 
     def fail() -> None:
         nonlocal calls

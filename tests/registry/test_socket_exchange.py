@@ -321,12 +321,14 @@ def test_cancellation_ends_a_call_without_an_answer(sent: bytes) -> None:
         asyncio.run(run())
 
 
-def test_cancellation_ends_a_blocked_read() -> None:
-    def silent(server: Server, connection: socket.socket) -> None:
-        server.head(connection)
-        connection.sendall(OK[:-2])
-        wait_for(connection)
+def fall_silent(server: Server, connection: socket.socket) -> None:
+    """Send all but the end of a response."""
+    server.head(connection)
+    connection.sendall(OK[:-2])
+    wait_for(connection)
 
+
+def test_cancellation_ends_a_blocked_read() -> None:
     async def run() -> None:
         exchange = SocketExchange(20.0)
         async with exchange.open(call(server.url, timeout=1000)) as response:
@@ -339,17 +341,12 @@ def test_cancellation_ends_a_blocked_read() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.wait_for(task, 10)
 
-    with Server(silent) as server:
+    with Server(fall_silent) as server:
         asyncio.run(run())
 
 
 def test_silence_ends_a_read_after_the_timeout() -> None:
-    def silent(server: Server, connection: socket.socket) -> None:
-        server.head(connection)
-        connection.sendall(OK[:-2])
-        wait_for(connection)
-
-    with Server(silent) as server, pytest.raises(TimeoutError):
+    with Server(fall_silent) as server, pytest.raises(TimeoutError):
         several(server, call(server.url, timeout=0.3))
 
 

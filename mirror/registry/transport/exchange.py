@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from mirror.content.stream import ReadInto
 from mirror.registry.transport.addresses import AddressInfo
 
-FillBuffer = Callable[[memoryview], int]  # reads the next bytes into a buffer, and returns how many; 0 at the end
 SocketFactory = Callable[[AddressInfo], Any]
 
 
@@ -103,7 +103,7 @@ class Response(Protocol):
     @property
     def content_type(self) -> str: ...
     @property
-    def fill(self) -> FillBuffer | None: ...
+    def fill(self) -> ReadInto | None: ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives.
@@ -133,7 +133,7 @@ class Exchange(Protocol):
         """Send a request, and return its response when its headers are there. Redirects are not followed.
 
         Raises:
-            aiohttp.ClientError, TimeoutError, OSError: there is no response.
+            aiohttp.ClientError, TimeoutError, OSError: no response was received.
             MirrorError: the body of the request could not be read.
         """
         ...

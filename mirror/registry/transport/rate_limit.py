@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from threading import Lock
 from time import monotonic
 
+from mirror.content.stream import ReadInto
 from mirror.errors import TransferError
 from mirror.registry.transport.errors import translate_errors
-from mirror.registry.transport.exchange import FillBuffer
 from mirror.registry.transport.request_text import Request
 
 MIN_RATE = 1024  # bytes per second, below which a server is stalling
@@ -96,13 +96,13 @@ async def rate_limited(
 
 
 def rate_limited_fill(
-    fill: FillBuffer,
+    fill: ReadInto,
     pause: Callable[[float], None],
     limit: RateLimit,
     window: float,
     request: Request,
     connections: int,
-) -> FillBuffer:
+) -> ReadInto:
     """Return a `fill` for a thread that reads a body in the same way, beside so many `connections`."""
     minimum = MinimumRate(window, request)
     most = limit.piece(connections) if limit.is_limited else sys.maxsize

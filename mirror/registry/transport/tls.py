@@ -137,7 +137,7 @@ def _noting_names(connection: ssl.SSLObject | ssl.SSLSocket) -> Iterator[None]:
     try:
         yield
     except ssl.SSLCertVerificationError as error:
-        # Python has no public way to read the certificate after a failed handshake. Without it, there is no note.
+        # Python has no public way to read the certificate after a failed handshake; a note is not worth an error.
         with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):
             certificate = getattr(connection, "_sslobj").get_unverified_chain()[0].get_info()  # noqa: B009
             error.add_note(", ".join(name for kind, name in certificate["subjectAltName"] if kind in _HOST_KINDS))
