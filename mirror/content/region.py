@@ -113,14 +113,14 @@ class Feeder:
     async def _receive(self, chunks: AsyncIterable[bytes]) -> None:
         try:
             async for chunk in chunks:
-                while self._held >= _AHEAD:
-                    self._has_room.clear()
-                    await self._has_room.wait()
                 if chunk:
                     with self._changed:
                         self._waiting.append(chunk)
                         self._held += len(chunk)
                         self._changed.notify()
+                while self._held >= _AHEAD:  # before the next chunk is received
+                    self._has_room.clear()
+                    await self._has_room.wait()
         except BaseException as error:
             self._end(error)
             if isinstance(error, asyncio.CancelledError):
