@@ -79,7 +79,7 @@ class _Executor:
                 self._later.setdefault(id(other), []).append(task)
         self._places = Places(jobs)
         self._naming: dict[tuple[int, str], CopyTask] = {}  # by sink and name, those that are being named
-        self._repeating = Lock()
+        self._in_order, self._repeating = Lock(), Lock()
         self._repeated: set[tuple[int, Digest]] = set()
         progress.plan("copying", len(plan.moves), plan.size)
 
@@ -172,10 +172,14 @@ class _Executor:
     async def _name_in_order(self) -> None:
         """Name images in the order of the tasks, not of their completion: the same call gives the same result.
 
-        Several get theirs at the same time, but referrers before images, and the last task of a name prevails.
+        Several are named at the same time, but they begin in order; referrers come before images, and the last task
+        of a name prevails.
         """
-        while due := list(self._due()):
-            await map_concurrently(due, self._name, self.at_once)
+        if self._in_order.locked():  # another call is naming, and goes on with those that are settled by then
+            return
+        async with self._in_order:
+            while self._unnamed and self._is_settled(self._unnamed[0]):
+                await map_concurrently(self._due(), self._name, self.at_once)
 
     def _due(self) -> Iterator[CopyTask]:
         while self._unnamed and self._may_name(task := self._unnamed[0]):

@@ -622,6 +622,31 @@ def test_manifests_and_names_of_complete_images_are_put_at_the_same_time() -> No
     assert sink.names == {name: image.root for image, name in pairs}
 
 
+def test_images_that_complete_at_the_same_time_are_named_in_order() -> None:
+    layers = [images.layer(number, 300) for number in range(3)]
+    pairs = [(images.image("linux/amd64", layer), f"name{number}") for number, layer in enumerate(layers)]
+
+    class JoiningSink(MemorySink):
+        """The images become complete in the order 1, 0, 2; the last two in the same moment."""
+
+        arrived = (asyncio.Event(), asyncio.Event())
+
+        async def put(self, node: Descriptor, fetch: Fetch) -> None:
+            if node.digest == layers[0].digest:
+                await self.arrived[1].wait()
+            if node.digest == layers[2].digest:
+                await self.arrived[0].wait()
+            await super().put(node, fetch)
+            if node.digest == layers[0].digest:
+                self.arrived[0].set()
+            if node.digest == pairs[1][0].root:
+                self.arrived[1].set()
+
+    configs = {digest for image, _ in pairs for digest in image.blobs} - {layer.digest for layer in layers}
+    sink = copied(*pairs, sink=JoiningSink(sorted(configs))).sink
+    assert [what for kind, what in sink.events if kind == "tag"] == ["name0", "name1", "name2"]
+
+
 def test_the_last_task_of_a_name_prevails() -> None:
     held = [*FIRST.blobs, *SECOND.blobs, *THIRD.blobs]
     sink = copied((FIRST, "name"), (SECOND, "name"), (THIRD, "name"), sink=MemorySink(held)).sink
