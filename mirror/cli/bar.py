@@ -35,7 +35,8 @@ _STALLED, _TICK = 1.5, 0.25  # seconds without a byte after which the bar says s
 _FORMATS = {  # by the columns that they need; the rate and the time left follow, if they are known
     72: ("{desc:<18} {percentage:3.0f}% |{bar}| {n_fmt}B of {total_fmt}B", "  {rate_fmt}  {remaining} left"),
     44: ("{desc:<18} {percentage:3.0f}%", "  {remaining} left"),
-    0: ("{percentage:3.0f}%", "  {remaining} left"),
+    22: ("{percentage:3.0f}%", "  {remaining} left"),
+    0: ("{percentage:3.0f}%", ""),
 }
 _MIN_NAME = 12  # columns of the name of an image
 _STDERR = 2  # the file descriptor

@@ -41,6 +41,7 @@ IMAGE = images.index(
         images.image("linux/arm64", SHARED, images.layer(3, 400)),
     ]
 )
+INVALID = {0, 1, 3}  # a request whose response is invalid may be repeated on a new connection, which has no fault
 HTML = b"<html><head><title>\x1b[31mBad gateway</title></head><body>nginx/1.22.1</body></html>"
 
 
@@ -188,7 +189,7 @@ def test_pull_recovers_from_a_wrong_content_length(
     for request in every(gets(requests)):
         if request.sent:
             length = Header("Content-Length", str(request.sent + change))
-            assert_recovers(registry, run, request, length, {1, 3})
+            assert_recovers(registry, run, request, length, INVALID)
 
 
 @pytest.mark.slow
@@ -208,7 +209,7 @@ def test_pull_recovers_from_two_content_length_headers(
     for request in every(gets(requests)):
         for length in (request.sent, request.sent + 1):
             doubled = Header("Content-Length", str(length), add=True)
-            assert_recovers(registry, run, request, doubled, {1, 3} if length > request.sent else {0, 1})
+            assert_recovers(registry, run, request, doubled, INVALID if length > request.sent else {0, 1})
 
 
 @pytest.mark.slow

@@ -96,12 +96,12 @@ def test_bars_show_the_total_and_each_large_blob(mirror: Mirror, shop: EmbeddedR
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("columns", [47, 21, 40, 48, 60, 75, 76, 80])
+@pytest.mark.parametrize("columns", [47, 21, 26, 40, 48, 60, 75, 76, 80])
 def test_numbers_of_bars_are_not_cut_in_a_narrow_terminal(
     mirror: Mirror, shop: EmbeddedRegistry, gate: Gate, columns: int
 ) -> None:
     terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all", columns=columns)
-    terminal.read_until(" left")
+    terminal.read_until(" left" if columns >= 26 else "%")  # there may be hours left
     gate.opened.set()
     terminal.finish()
     bars = [bar for bar in re.split(r"[\r\n]|\x1b\[A", terminal.shown) if "%" in bar]

@@ -142,7 +142,10 @@ def _network_error(request: Request, error: BaseException, answered: Collection[
 def _cut_hint(request: Request, error: BaseException, answered: Collection[Endpoint]) -> str | None:
     """Return what may be wrong if a server closes a connection without a response."""
     reset = isinstance(error, ConnectionResetError) or getattr(error, "errno", None) in (errno.ECONNRESET, errno.EPIPE)
-    if not reset and not isinstance(error, aiohttp.ServerDisconnectedError):
+    refused = any(isinstance(cause, ssl.SSLError) for cause in _causes(error))  # by TLS 1.3, after the handshake
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return None
+    if not (reset or refused or isinstance(error, aiohttp.ServerDisconnectedError)):
         return None
     url = URL(request.url)
     if url.scheme == "https":
