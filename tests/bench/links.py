@@ -27,7 +27,7 @@ def distant(rig: Rig) -> list[Row]:
     rig.publish("tests.bench.large", "distant", 1, size)
     with slow_link(rig.host, _EACH, _DELAY) as link:
         runs = (partial(rig.pull, command, LINK=link) for command in DISTANT)
-        found = rounds("slow link", rig.workload.few, *runs)
+        found = rounds("slow link", rig.workload.pairs, *runs)
     what = f"pull of {size_of(size)}, 10 MB/s per connection"
     return [
         table.wall(f"{what}, wall / one connection", pairs_of(found, 1), 0.17),
@@ -42,15 +42,15 @@ def trickle(rig: Rig) -> list[Row]:
     rig.publish("tests.bench.large", "trickle", 1, size)
     with slow_link(rig.host, _ALL, _DELAY, together=True) as link:
         runs = (partial(rig.pull, TRICKLE, LINK=link), lambda: Cost(size / _ALL, 0, 0))
-        found = rounds("trickle", rig.workload.few, *runs)
+        found = rounds("trickle", rig.workload.pairs, *runs)
     return [table.wall(f"pull of {size_of(size)}, 1 MB/s in total, wall / bytes at that rate", pairs_of(found), 1.03)]
 
 
 def disk(rig: Rig) -> list[Row]:
-    """Pull many blobs onto a disk whose fsync takes half a second longer; once, since the comparison takes minutes."""
+    """Pull many blobs onto a disk whose fsync takes half a second longer; a pair takes four minutes."""
     blobs = rig.workload.blobs
     rig.publish("tests.bench.samples", "blobs", blobs)
-    found = rounds("slow disk", 1, *(partial(_on_slow_disk, rig, command, blobs) for command in DISK))
+    found = rounds("slow disk", rig.workload.pairs, *(partial(_on_slow_disk, rig, command, blobs) for command in DISK))
     return [table.wall(f"pull of {blobs} blobs, fsync takes 0.5 s, wall of -j 16 / -j 1", pairs_of(found), 0.15)]
 
 

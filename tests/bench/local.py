@@ -39,7 +39,7 @@ def content(rig: Rig) -> list[Row]:
 
 def layers(rig: Rig) -> list[Row]:
     layout = rig.made("layers", "tests.bench.layers", *rig.workload.unpacked)
-    found = rounds("layers", rig.workload.few, *(partial(rig.read, command, layout) for command in LAYERS))
+    found = rounds("layers", rig.workload.pairs, *(partial(rig.read, command, layout) for command in LAYERS))
     pairs = pairs_of(found)
     return [
         table.wall("verify --level layers, wall / gunzip and sha256sum", pairs, 0.29),

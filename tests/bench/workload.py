@@ -8,8 +8,7 @@ class Workload:
     """Sizes and numbers of what is moved, and how often.
 
     Attributes:
-        pairs: how many runs of each command, unless a row says otherwise.
-        few: how many of those that take a minute or more.
+        pairs: how many runs of each command; short ones run more often.
         divisor: of the sizes of the 24 layers of the benchmark image.
         large: bytes of the large blob.
         distant: bytes of the blob that is pulled over a slow link.
@@ -23,7 +22,6 @@ class Workload:
     """
 
     pairs: int
-    few: int
     divisor: int
     large: int
     distant: int
@@ -40,7 +38,6 @@ _UNPACKED = (300, 250, 200, 200, 150, 120, 90, 60, 40, 20, 10, 10)
 
 FULL = Workload(
     pairs=5,
-    few=2,
     divisor=1,
     large=2_000_000_000,
     distant=400_000_000,
@@ -54,7 +51,6 @@ FULL = Workload(
 )
 QUICK = Workload(
     pairs=1,
-    few=1,
     divisor=20,
     large=100_000_000,
     distant=40_000_000,
