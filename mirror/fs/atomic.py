@@ -35,6 +35,7 @@ class AtomicFile:
     def __init__(self, directory: Directory, name: str | None, fd: int) -> None:
         self._directory, self._name, self._fd = directory, name, fd
         self.size = self._written = os.fstat(fd).st_size
+        self._lost: OSError | None = None  # why bytes that were written are not on the disk
 
     @classmethod
     def create(cls, directory: Directory, *, mode: int = 0o644, beside: str = "") -> AtomicFile:
@@ -117,9 +118,23 @@ class AtomicFile:
             return os.preadv(self._fd, [view], offset)
 
     def sync(self) -> None:
-        """Make the content durable, without a name."""
+        """Make the content durable, without a name. After an error, each further call fails.
+
+        The kernel reports a failed write once, and then takes what it has lost for written (fsync(2)).
+        """
         with os_errors(self._path):
-            _sync_data(self._fd)
+            if self._lost:
+                raise self._lost
+            try:
+                _sync_data(self._fd)
+            except OSError as error:
+                self._lost = error
+                raise
+
+    @property
+    def may_be_kept(self) -> bool:
+        """False if the disk has lost what was written: the file must not be resumed."""
+        return self._lost is None
 
     def truncate(self, size: int = 0) -> None:
         """Truncate the file to `size` bytes, and continue to write there."""
@@ -150,6 +165,7 @@ class AtomicFile:
         except BaseException:
             self.discard()
             raise
+        self._name = None  # `discard` must not remove another process's file of this name
         self.close()
         target.sync()
 

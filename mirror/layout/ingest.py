@@ -76,7 +76,7 @@ class Ingest:
             self._restart()
         except TransferError:
             is_new = self._verifier.size > start or self._held.total > found
-            if is_new or not (start and self._answered):
+            if is_new or not (self.reused and self._answered):
                 raise
         return await self._fetch(fetch, 0, whole=True)
 
@@ -162,6 +162,7 @@ class Ingest:
         if self._has_journal:
             end = self._held.end_of(0)
             self.file.truncate(end)
+            self.file.sync()  # without a journal, it counts as complete up to its end
             self._held = Extents([(0, end)])
             self._remove_journal()
 
@@ -207,10 +208,10 @@ class Ingest:
     def abandon(self, error: BaseException) -> None:
         """Keep an incomplete blob for the next attempt, unless its bytes are wrong or could not be written."""
         interrupted = not isinstance(error, MirrorError) or error.transient or error.exit_code != 3
-        if self._held.total and interrupted and not isinstance(error, StorageError):
+        is_sound = self.file.may_be_kept and not isinstance(error, StorageError)
+        if self._journal and self._held.total and interrupted and is_sound:  # a nameless file is never resumed
             self.file.close()
-            if self._journal:
-                self._journal.close()
+            self._journal.close()
         else:
             self.file.discard()
             self._remove_journal()

@@ -151,7 +151,10 @@ class LayoutWriter(Layout):
             ingest.abandon(error)
             raise
         self.resumed += ingest.reused
-        await to_thread(partial(self._commit, ingest.file, node.digest, modified))
+        try:
+            await to_thread(partial(self._commit, ingest.file, node.digest, modified))
+        finally:
+            ingest.file.close()  # if this was cancelled before the thread began, it is resumed later
 
     def partial_size(self, node: Descriptor) -> int:
         """Return how many bytes of a blob an earlier attempt has left, unverified."""

@@ -1,10 +1,12 @@
 """Tests of partial files: interrupted blobs are continued, and bad partial files are replaced."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import random
 import stat
+import threading
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -200,6 +202,44 @@ def test_partial_file_locked_by_another_process_is_not_used(path: Path) -> None:
     assert blob_path(path, NODE.digest).read_bytes() == DATA
 
 
+def test_interrupted_blob_leaves_nothing_if_another_process_has_its_partial_file(path: Path) -> None:
+    with plant(path, DATA[:100]).open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for _ in range(2):
+            with pytest.raises(TransferError):
+                put(path, Origin(after=50_000))
+    assert list((path / ".mirror" / "tmp").iterdir()) == []
+    assert partials(path) == {NODE.digest: DATA[:100]}
+
+
+def test_interrupted_source_without_ranges_is_not_asked_again_at_once(path: Path) -> None:
+    plant(path, DATA[:90_000])
+    origin = Origin(after=50_000, ranges=False)
+    with pytest.raises(TransferError):
+        put(path, origin)
+    assert origin.asked == [90_000]
+    assert partials(path) == {NODE.digest: DATA[:50_000]}
+
+
+def test_put_that_is_cancelled_before_its_commit_closes_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cancelled(_: object) -> None:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        async with LayoutWriter.writing(path) as layout:
+            with monkeypatch.context() as patch:
+                patch.setattr("mirror.layout.writer.to_thread", cancelled)
+                with pytest.raises(asyncio.CancelledError):
+                    await layout.put(NODE, Origin())
+            with (path / ".mirror" / "partial" / partial_name(NODE)).open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    asyncio.run(main())
+    assert partials(path) == {NODE.digest: DATA}
+    assert put(path, Origin()) == len(DATA)
+    assert_stored(path)
+
+
 def test_partial_size_is_that_of_the_file_up_to_the_blob_size(path: Path) -> None:
     async def main() -> list[int]:
         async with LayoutWriter.writing(path) as layout:
@@ -378,6 +418,39 @@ def test_partial_file_locked_by_another_process_is_received_over_several_connect
     assert origin.ranges
     assert partials(holed) == before
     assert blob_path(holed, NODE.digest).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_bytes_that_the_disk_has_lost_are_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+    """The command is interrupted while an fsync fails, and the next one succeeds, as on Linux."""
+    tiny_regions(monkeypatch)
+    monkeypatch.setattr("mirror.content.ranged._SAVE", 0.0)
+    syncs: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def sync(file: int) -> None:
+            if os.readlink(f"/proc/self/fd/{file}").endswith(partial_name(NODE)):
+                syncs.append("")
+                if len(syncs) == failing:
+                    loop.call_soon_threadsafe(put.cancel)
+                    cancelled.wait(10)
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        async with LayoutWriter.writing(path) as layout:
+            monkeypatch.setattr("mirror.fs.atomic._sync_data", sync)
+            put = asyncio.create_task(layout.put(NODE, Ranged()))
+            cancelled = threading.Event()
+            while not (put.done() or put.cancelling()):
+                await asyncio.sleep(0.01)
+            cancelled.set()
+            with pytest.raises(asyncio.CancelledError):
+                await put
+
+    asyncio.run(main())
+    assert len(syncs) == failing
+    assert partials(path) == {}
 
 
 @pytest.mark.parametrize("data", [DATA, bytes(len(DATA))])
