@@ -48,12 +48,13 @@ class Pieces:
             body: the content.
             node: its descriptor.
             most: bytes of one piece.
-            batch: bytes that are verified at a time if the body has no `fill`.
+            batch: bytes that are read and verified at a time, at most.
         """
         self._body, self._most = body, most
         self._stack, self._reader = ExitStack(), None
         if body.fill:
-            self._reader = _Reader(body, node, body.fill, self._stack.enter_context(Buffers(node.size)))
+            buffers = self._stack.enter_context(Buffers(min(node.size, batch)))
+            self._reader = _Reader(body, node, body.fill, buffers)
         self._verified = stream.verified(body, node, batch)
         self._rest, self._offset = memoryview(b""), 0  # bytes that have been read, and their place in the blob
         self._reading = asyncio.Lock()  # in a thread, for the event loop

@@ -32,7 +32,7 @@ TLS_PUSHES = (
     f"{_SKOPEO} --dest-cert-dir $CERTS oci:$LAYOUT:1 docker://$TLS/bench:1",
 )
 LARGE_PULL = "mirror pull $HOST/large:1 -o $FRESH"
-_JOBS = (1, 4, 16)
+_JOBS = (1, 4, 16, 64)
 
 
 def pull(rig: Rig) -> list[Row]:
@@ -52,7 +52,7 @@ def push_tls(rig: Rig) -> list[Row]:
 
 
 def memory(rig: Rig) -> list[Row]:
-    """Report the largest peak with 1, 4 and 16 blobs at once, of large blobs and of one very large blob."""
+    """Report the largest peak with up to 64 blobs at once, of large blobs and of one very large blob."""
     layouts = {f"24 blobs up to {size_of(150_000_000 // rig.workload.divisor)}": rig.layout}
     layouts |= {f"one blob of {size_of(rig.workload.large)}": rig.large}
     rows = []
@@ -63,11 +63,13 @@ def memory(rig: Rig) -> list[Row]:
             pulls.append(rig.pull(f"{command} -j {jobs}"))
             pushes.append(rig.push(f"{PUSHES[0]} -j {jobs}", layout))
             say(f"pull {pulls[-1].memory >> 20} MiB, push {pushes[-1].memory >> 20} MiB")
-        rows.append(table.memory(f"pull, {what}, largest peak memory of -j 1, 4, 16", pulls, most=MEMORY))
-        rows.append(table.memory(f"push, {what}, largest peak memory of -j 1, 4, 16", pushes, most=MEMORY))
-    say("memory, TLS, -j 16")
-    tls = [rig.pull(f"{TLS_PULLS[0]} -j 16"), rig.push(f"{TLS_PUSHES[0]} -j 16", rig.layout, tls=True)]
-    return [*rows, table.memory("pull and push, TLS, -j 16, largest peak memory", tls, most=MEMORY)]
+        rows.append(table.memory(f"pull, {what}, largest peak memory of -j 1, 4, 16, 64", pulls, most=MEMORY))
+        rows.append(table.memory(f"push, {what}, largest peak memory of -j 1, 4, 16, 64", pushes, most=MEMORY))
+    tls = []
+    for jobs in _JOBS[-2:]:
+        say(f"memory, TLS, -j {jobs}")
+        tls += [rig.pull(f"{TLS_PULLS[0]} -j {jobs}"), rig.push(f"{TLS_PUSHES[0]} -j {jobs}", rig.layout, tls=True)]
+    return [*rows, table.memory("pull and push, TLS, largest peak memory of -j 16, 64", tls, most=MEMORY)]
 
 
 def _pull(rig: Rig, what: str, commands: Sequence[str], most: float) -> list[Row]:
@@ -101,11 +103,11 @@ CASES = {
     "push-tls": Case(TLS_PUSHES, push_tls),
     "memory": Case(
         (
-            f"{PULL} -j 16",
-            f"{LARGE_PULL} -j 16",
-            f"{PUSHES[0]} -j 16",
-            f"{TLS_PULLS[0]} -j 16",
-            f"{TLS_PUSHES[0]} -j 16",
+            f"{PULL} -j 64",
+            f"{LARGE_PULL} -j 64",
+            f"{PUSHES[0]} -j 64",
+            f"{TLS_PULLS[0]} -j 64",
+            f"{TLS_PUSHES[0]} -j 64",
         ),
         memory,
     ),

@@ -342,6 +342,26 @@ def test_end_waits_for_a_thread_that_is_still_reading_for_another_task() -> None
 # Buffers
 
 
+def test_buffer_is_not_larger_than_a_batch() -> None:
+    asked: list[int] = []
+    rest = memoryview(DATA)
+
+    def fill(view: memoryview) -> int:
+        nonlocal rest
+        asked.append(len(view))
+        count = min(len(view), len(rest))
+        view[:count], rest = rest[:count], rest[count:]
+        return count
+
+    async def main() -> bytes:
+        body = BlobReader(single_chunk(b""), "a test", fill=fill)
+        async with Pieces(body, NODE, most=MOST, batch=100) as pieces:
+            return b"".join(bytes(part.view) for part in pieces.read(len(DATA)))
+
+    assert asyncio.run(main()) == DATA
+    assert max(asked) == 100
+
+
 def test_buffer_is_reused_for_the_next_blob() -> None:
     async def main() -> None:
         async with pieces_of(DATA) as pieces:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import crash, inprocess
+from mirror.registry.transport import route
+from tests.support import crash, hang, inprocess
 from tests.support.fork import run_in_fork
 
 _CODES = {0, 1, 2, 3, 4, 130}
+_SMALLEST = route.SMALLEST  # unless a test changes it
 _LIMIT = 60  # seconds until a command counts as hanging
 _AT_START = re.compile(r"PYTHON|LANG$|LC_|SSL_CERT_DIR$|TZ$")  # variables that count when a process starts
 _FRIENDLY = {"\n", "\t"}
@@ -149,7 +151,11 @@ class Mirror:
         )
 
     def command(self, *args: object) -> list[str]:
-        return [sys.executable, "-m", "mirror", *map(str, args)]
+        """Return the command line of a new process, which uses the exchange of this test."""
+        if route.SMALLEST == _SMALLEST:
+            return [sys.executable, "-m", "mirror", *map(str, args)]
+        settings = json.dumps({"mirror.registry.transport.route.SMALLEST": route.SMALLEST})
+        return [sys.executable, "-P", hang.__file__, "", "", settings, *map(str, args)]
 
 
 def _suits_this_process(env: Mapping[str, str]) -> bool:

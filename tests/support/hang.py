@@ -1,4 +1,4 @@
-"""Run the `mirror` command in which a system call hangs, as on a file server that is gone.
+"""Run the `mirror` command with other settings, or in which a system call hangs, as on a file server that is gone.
 
 `python -m tests.support.hang CALL FILE SETTINGS ARGUMENT...`: no call of the function CALL of `os` returns, if CALL is
 not empty. FILE is created when the first of them begins. SETTINGS is a JSON object with the values of variables of
@@ -13,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from mirror.cli.imports import cheap_imports
+
 
 def main() -> NoReturn:
     name, began, settings = (sys.argv.pop(1) for _ in range(3))
@@ -24,9 +26,10 @@ def main() -> NoReturn:
 
     if name:
         setattr(os, name, hanging)
-    for path, value in json.loads(settings).items():
-        module, _, variable = path.rpartition(".")
-        setattr(import_module(module), variable, value)
+    with cheap_imports():  # as the command does
+        for path, value in json.loads(settings).items():
+            module, _, variable = path.rpartition(".")
+            setattr(import_module(module), variable, value)
     from mirror.cli import main as mirror
 
     mirror()
