@@ -31,6 +31,8 @@ from tests.support.registry import (
 )
 from tests.support.registry.messages import Answer, Call
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 IMAGE = images.multi_arch(["linux/amd64", "linux/arm64"])
 FIRST, SECOND, _ = IMAGE.manifests
 LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))
