@@ -8,6 +8,7 @@ from typing import Protocol
 from mirror.archive import header
 from mirror.content.filecopy import copy_file
 from mirror.content.stream import Batch, BlobReader, ReadInto, Verifier
+from mirror.errors import TransferError
 from mirror.fs.atomic import write_all
 from mirror.fs.directory import os_errors
 from mirror.layout.blobs import place
@@ -83,10 +84,18 @@ class MemberWriter:
         self._write(output, [self._padding])
 
     def take(self, output: Output, body: BlobReader, fill: ReadInto, advance: Callable[[int], None]) -> None:
-        """Copy the whole blob from a file; see `copy_file`."""
-        self.sound = False
+        """Copy the rest of the blob from a file or a connection; see `copy_file`."""
+
+        def write(view: memoryview) -> None:
+            self._write(output, [view])
+            self.size += len(view)
+
         at = self._next + sum(map(len, self._waiting))
-        copy_file(body, self.node, fill, self._check, lambda view: self._write(output, [view]), advance, at)
+        try:
+            copy_file(body, self.node, fill, self._check, write, advance, at)
+        except TransferError:
+            self.sound = self._check.size == self.size  # what was hashed has been written
+            raise
         self._write(output, [self._padding])
 
     def _write(self, output: Output, chunks: Sequence[bytes | memoryview]) -> None:

@@ -135,7 +135,8 @@ class ArchiveWriter:
         async with fetch(member.size) as body:
             excess = member.size - body.start  # bytes that a source sends again because it cannot seek
             if body.fill and not excess:
-                await to_thread_cancellable(partial(member.take, self._output, body, body.fill))
+                take = partial(member.take, self._output, body, body.fill)
+                await to_thread_cancellable(take, on_cancel=body.interrupt)
             else:
                 # Hash and write each batch in two threads. The last bytes are held back until the digest is verified.
                 found = after(excess, batches(body, node, self._batch))

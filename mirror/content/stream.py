@@ -202,7 +202,7 @@ async def verified(body: BlobReader, node: Descriptor, size: int) -> AsyncIterat
 async def read(body: BlobReader, node: Descriptor) -> bytes:
     """Return small content as a whole, verified. The caller limits `node.size`."""
     if body.fill:
-        data = await to_thread(partial(_read_all, body, node, body.fill))
+        data = await to_thread(partial(_read_all, body, node, body.fill), on_cancel=body.interrupt)
     else:
         data = b"".join([chunk async for batch in batches(body, node, node.size or 1) for chunk in batch])
     check = Verifier(node)

@@ -193,7 +193,8 @@ class Connection(asyncio.Transport):
         self._changed.set()
         if self._lent:
             with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)  # ends what a thread is doing
+                # Ends what a thread is doing. That of SSLSocket drops its TLS state: the thread would send without.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
         self._loop.call_soon(self._end, error)
 
     def _end(self, error: OSError | None) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -431,18 +432,36 @@ def test_broken_pipe_is_an_error() -> None:
 
 
 class InterruptedSource:
-    """A source that fails once after this number of bytes; with `ranges=False`, it always starts at 0."""
+    """A source that fails once after this number of bytes; with `ranges=False`, it always starts at 0.
 
-    def __init__(self, after: int, *, ranges: bool = True, data: bytes = DATA) -> None:
+    With `fills`, a thread can read it.
+    """
+
+    def __init__(self, after: int, *, ranges: bool = True, data: bytes = DATA, fills: bool = False) -> None:
         self.asked: list[int] = []
         self._after: int | None = after
-        self._ranges, self._data = ranges, data
+        self._ranges, self._data, self._fills = ranges, data, fills
 
     @asynccontextmanager
     async def __call__(self, start: int) -> AsyncIterator[BlobReader]:
         self.asked.append(start)
         start = start if self._ranges else 0
-        yield BlobReader(self._chunks(start), "a test", start=start)
+        yield BlobReader(self._chunks(start), "a test", start=start, fill=self._fill(start) if self._fills else None)
+
+    def _fill(self, start: int) -> Callable[[memoryview], int]:
+        end = len(self._data) if self._after is None else self._after
+        rest = memoryview(self._data)[start:end]
+
+        def fill(view: memoryview) -> int:
+            nonlocal rest
+            if not rest and end < len(self._data):
+                self._after = None
+                raise TransferError("It was cut.", transient=True)
+            count = min(len(view), len(rest), 100_003)
+            view[:count], rest = rest[:count], rest[count:]
+            return count
+
+        return fill
 
     async def _chunks(self, start: int) -> AsyncIterator[bytes]:
         end, self._after = len(self._data) if self._after is None else self._after, None
@@ -464,10 +483,39 @@ def attempts(source: Fetch) -> Callable[[ArchiveWriter], Awaitable[object]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 4_000_000, 8_999_999])
 @pytest.mark.parametrize("ranges", [True, False])
-def test_interrupted_blob_is_requested_again_from_its_offset(tmp_path: Path, after: int, ranges: bool) -> None:
-    source = InterruptedSource(after, ranges=ranges)
-    assert write(tmp_path / "cut.tar", attempts(source)) == write(tmp_path / "clean.tar", put(DATA))
+@pytest.mark.parametrize("fills", [True, False])
+def test_interrupted_blob_is_requested_again_from_its_offset(
+    tmp_path: Path, after: int, ranges: bool, fills: bool
+) -> None:
+    source = InterruptedSource(after, ranges=ranges, fills=fills)
+    clean = write(tmp_path / "clean.tar", put(DATA))
+    assert write(tmp_path / "cut.tar", attempts(source)) == clean
     assert source.asked == [0, after]
+    assert piped(attempts(InterruptedSource(after, ranges=ranges, fills=fills))) == (clean, None)
+
+
+def test_cancelled_put_interrupts_the_source(tmp_path: Path) -> None:
+    began, interrupted = threading.Event(), threading.Event()
+
+    def fill(_: memoryview) -> int:
+        began.set()
+        interrupted.wait(60)
+        raise TransferError("It was interrupted.")
+
+    @asynccontextmanager
+    async def fetch(start: int) -> AsyncIterator[BlobReader]:
+        yield BlobReader(single_chunk(b""), "a test", fill=fill, interrupt=interrupted.set)
+
+    async def main() -> None:
+        async with ArchiveWriter.to_file(tmp_path / "x.tar", for_docker=False) as archive:
+            putting = asyncio.create_task(archive.put(NODE, fetch))
+            await asyncio.to_thread(began.wait)
+            putting.cancel()
+            await putting
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert interrupted.is_set()
 
 
 def test_wrong_content_after_an_interruption_leaves_no_archive(tmp_path: Path) -> None:

@@ -122,10 +122,10 @@ class Connection:
             self._parser.feed(bytes(buffer[:count]))
         return self._parser
 
-    def receive(self, view: memoryview, timeout: float) -> int:
-        """Fill a buffer, or return what has arrived in a quarter of a second; 0 at the end of the connection."""
+    def receive(self, view: memoryview, timeout: float, gather: float = _GATHER) -> int:
+        """Fill a buffer, or return what has arrived in `gather` seconds; 0 at the end of the connection."""
         got = self._receive(view, timeout)
-        until = monotonic() + _GATHER
+        until = monotonic() + gather
         while 0 < got < len(view):
             try:
                 count = self._socket.recv_into(view[got:])

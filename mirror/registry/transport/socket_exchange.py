@@ -93,7 +93,7 @@ class SocketResponse:
     def _parse_more(self) -> None:
         """Receive a part of a body that is chunked, or ends with the connection."""
         view = memoryview(bytearray(_CHUNK))
-        count = self._receive(view)
+        count = self._receive(view, 0)  # the server may send nothing more before the next request
         try:
             if count:
                 self._parser.feed(bytes(view[:count]))
@@ -104,9 +104,9 @@ class SocketResponse:
             raise aiohttp.ClientPayloadError(str(error)) from error
         self._ready = self._parser.take()
 
-    def _receive(self, view: memoryview) -> int:
+    def _receive(self, view: memoryview, *gather: float) -> int:
         try:
-            return self._connection.receive(view, self._timeout)
+            return self._connection.receive(view, self._timeout, *gather)
         except TimeoutError:
             raise
         except OSError as error:
@@ -215,7 +215,8 @@ class SocketExchange:
 
     def _prepare(self, call: Call, connection: Connection) -> None:
         """Make a new connection ready for requests: through a proxy, and with TLS."""
-        if call.tls and call.url.scheme == "https":
+        if call.url.scheme == "https":
+            assert call.tls, "never without TLS"
             if call.proxy:
                 connection.tunnel(call.url, call.proxy_headers, call.read_timeout)
             connection.start_tls(call.tls, call.url, self._connect_timeout)
