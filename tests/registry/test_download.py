@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import pytest
@@ -20,6 +21,7 @@ from mirror.registry import Client, RegistryOptions, Repository
 from mirror.registry.blobs import ranges
 from mirror.registry.blobs.parallel import ConnectionScaler
 from mirror.registry.transport.rate_limit import RateLimit
+from mirror.retry import ONCE, RetryPolicy
 from tests.content.test_ranged import MemoryFile, tiny_regions
 from tests.registry.test_errors import answer
 from tests.support.registry import (
@@ -51,16 +53,21 @@ def registry(registry: EmbeddedRegistry) -> EmbeddedRegistry:
     return registry
 
 
-def download(registry: EmbeddedRegistry, *starts: int, connections: int | None = None) -> list[tuple[int, bytes]]:
+def download(
+    registry: EmbeddedRegistry, *starts: int, connections: int | None = None, retry: RetryPolicy = ONCE
+) -> list[tuple[int, bytes]]:
     """Open the blob once for each start; return the start and the content of each body."""
+
+    async def read(repository: Repository, start: int) -> tuple[int, bytes]:
+        async with repository.open_blob(NODE, start) as body:
+            return body.start, b"".join([chunk async for chunk in body.chunks])
 
     async def main() -> list[tuple[int, bytes]]:
         found = []
         async with Client(RegistryOptions(connections_per_blob=connections)) as client:
             repository = Repository(client.registry(registry.host), "a")
             for start in starts:
-                async with repository.open_blob(NODE, start) as body:
-                    found.append((body.start, b"".join([chunk async for chunk in body.chunks])))
+                found.append(await retry.run(partial(read, repository, start)))
         return found
 
     return asyncio.run(main())
@@ -107,6 +114,7 @@ def content_range(text: str | None, *more: Action, add: bool = False) -> Action:
 
 
 SIZE = len(DATA)
+AT_ONCE = RetryPolicy(delay=0)
 LIARS: dict[str, Action] = {
     "a part that begins too early": content_range(f"bytes 4999-{SIZE - 1}/{SIZE}"),
     "a part that begins too late": content_range(f"bytes 5001-{SIZE - 1}/{SIZE}"),
@@ -134,10 +142,19 @@ def test_wrong_range_response_is_followed_by_requests_without_range(registry: Em
     assert requested_ranges(registry) == ["bytes=5000-", None, None]
 
 
-def test_busy_server_is_asked_for_a_range_again_later(registry: EmbeddedRegistry) -> None:
-    registry.fault(Fault(path="/blobs/", times=1, action=Status(500)))
-    assert download(registry, 5000, 5000) == [(0, DATA), (5000, DATA[5000:])]
-    assert requested_ranges(registry) == ["bytes=5000-", None, "bytes=5000-"]
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_busy_server_is_asked_for_a_range_again(registry: EmbeddedRegistry, status: int) -> None:
+    """The part that has arrived before is not lost."""
+    for skip in (0, 2):
+        registry.fault(Fault(path="/blobs/", times=1, skip=skip, action=Status(status)))
+    assert download(registry, 5000, 5000, retry=AT_ONCE) == [(5000, DATA[5000:])] * 2
+    assert requested_ranges(registry) == ["bytes=5000-"] * 4
+
+
+def test_server_that_fails_for_ranges_only_is_asked_for_the_whole(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(path="/blobs/", times=None, action=OnRangeRequests((Status(503),))))
+    assert download(registry, 5000, retry=AT_ONCE) == [(0, DATA)]
+    assert requested_ranges(registry) == ["bytes=5000-", "bytes=5000-", None]
 
 
 def test_error_of_the_request_without_range_decides(registry: EmbeddedRegistry) -> None:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from mirror.concurrency import to_thread
 from mirror.errors import DigestMismatch, MirrorError
+from mirror.registry.transport.connection import Connection
 from mirror.registry.transport.exchange import Body, Call, Piece, Response
 from mirror.registry.transport.socket_exchange import SocketExchange
 from mirror.registry.transport.tls import TlsConfig
@@ -33,6 +34,7 @@ class Server:
     def __init__(self, *scripts: Callable[["Server", socket.socket], object]) -> None:
         self.requests: list[bytes] = []
         self.connections = 0
+        self.begun = threading.Event()
         self._scripts = scripts
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = URL(f"http://127.0.0.1:{self._listener.getsockname()[1]}/v2/")
@@ -132,6 +134,72 @@ def test_connection_is_used_again() -> None:
     with Server(answering(OK, OK, OK)) as server:
         assert several(server, *[call(server.url)] * 3) == [(200, b"hello")] * 3
         assert server.connections == 1
+
+
+def test_connection_that_is_idle_for_too_long_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if its server is never asked again."""
+    monkeypatch.setattr("mirror.registry.transport.socket_exchange._KEEP_IDLE", 0.0)
+    closed = threading.Event()
+
+    def script(server: Server, connection: socket.socket) -> None:
+        answering(OK)(server, connection)
+        closed.set()
+
+    async def run() -> bool:
+        exchange = SocketExchange(20.0)
+        for server in (first, second):
+            async with exchange.open(call(server.url)) as response:
+                await text(response)
+        try:
+            return await asyncio.to_thread(closed.wait, 20)
+        finally:
+            await exchange.close()
+
+    with Server(script) as first, Server(answering(OK)) as second:
+        assert asyncio.run(run())
+
+
+def answering_later(rest: bytes) -> Callable[[Server, socket.socket], object]:
+    """Send the head of a chunked response, and the rest when `begun` is set."""
+
+    def script(server: Server, connection: socket.socket) -> None:
+        server.head(connection)
+        connection.sendall(CHUNKED)
+        server.begun.wait(20)
+        connection.sendall(rest)
+        server.requests += [b"another"] if connection.recv(1) else []
+
+    return script
+
+
+def begin_and_repeat(server: Server) -> list[bytes]:
+    """Carry out a call whose body comes after its head, and then another one."""
+
+    async def run() -> list[bytes]:
+        exchange, found = SocketExchange(20.0), []
+        for _ in range(2):
+            async with exchange.open(call(server.url)) as response:
+                server.begun.set()
+                found.append(await asyncio.wait_for(text(response), 60))
+        await exchange.close()
+        return found
+
+    return asyncio.run(run())
+
+
+def test_chunks_are_not_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the last one would wait for what the server sends only after the next request."""
+    monkeypatch.setattr(Connection.receive, "__defaults__", (3600.0,))
+    with Server(answering_later(b"5\r\nhello\r\n0\r\n\r\n"), answering(OK)) as server:
+        assert begin_and_repeat(server) == [b"hello"] * 2
+
+
+@pytest.mark.parametrize("excess", [OK.replace(b"hello", b"wrong"), b"\0"])
+def test_connection_with_bytes_after_a_chunked_body_is_not_used_again(excess: bytes) -> None:
+    with Server(answering_later(b"5\r\nhello\r\n0\r\n\r\n" + excess), answering(OK)) as server:
+        with suppress(aiohttp.ClientPayloadError):  # as for each bad end of a body
+            assert begin_and_repeat(server) == [b"hello"] * 2
+        assert len(server.requests) == server.connections
 
 
 @pytest.mark.parametrize(

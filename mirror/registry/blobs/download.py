@@ -19,6 +19,7 @@ from mirror.registry.blobs.parallel import MIN_REMAINING, BlobRanges
 from mirror.registry.http import Registry
 from mirror.registry.transport.errors import TRANSIENT
 from mirror.registry.transport.exchange import Response
+from mirror.registry.transport.request_text import Request
 
 _ANY_STATUS = frozenset(range(100, 1000))
 
@@ -50,18 +51,23 @@ async def _request(
     """Return the response, and the offset at which its body starts.
 
     A registry may answer a range request with any status, whether it supports ranges or not. So if the response is not
-    the range, the request is sent again without one, and the response to that decides.
+    the range, the request is sent again without one, and the response to that decides. A transient status may only say
+    that the registry is busy: the first time, the range is requested again later, so that what has arrived is not lost.
     """
     refused = False
     if 0 < start < blob.size and registry.supports_ranges:
         attempt = await stack.enter_async_context(AsyncExitStack())
         response = await _request_range(attempt, registry, path, scope, start, blob.size - start)
         if response and ranges.matches(response, start, blob.size - 1, blob.size):
+            registry.delayed_ranges.discard(blob.digest)
             return response, start
         if response and response.status == 200:
             registry.supports_ranges = False
             return response, 0
         refused = response is None or response.status not in TRANSIENT
+        if response and not refused and blob.digest not in registry.delayed_ranges:
+            registry.delayed_ranges.add(blob.digest)
+            raise await registry.error(Request.of(response), response)
         await attempt.aclose()
     response = await stack.enter_async_context(registry.send("GET", path, scope=scope, size=blob.size))
     registry.supports_ranges &= not refused

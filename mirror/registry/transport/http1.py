@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from asyncio import AbstractEventLoop
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 from aiohttp.base_protocol import BaseProtocol
@@ -65,7 +65,9 @@ class ResponseParser:
     def feed(self, data: bytes) -> bool:
         """Take bytes; return True once the head is complete. Interim responses (1xx) are skipped."""
         if self._payload is not None:
-            self._parser.feed_data(data)
+            messages, _, rest = self._parser.feed_data(data)
+            if messages or rest:  # what follows the body is for no request
+                self.head = replace(self.head, keeps_open=False)
             return True
         # After the head of a response to CONNECT, there is a tunnel, or the body of an error, which is not read.
         return any(map(self._feed_head, data.splitlines(keepends=True) if self._method == "CONNECT" else [data]))

@@ -150,6 +150,7 @@ class SocketExchange:
             yield response
         finally:
             if connection.is_reusable and not connection.interrupted.is_set():
+                self._close_expired()
                 connection.idle_since = monotonic()
                 self._idle.setdefault(_key(call), []).append(connection)
             else:
@@ -160,6 +161,14 @@ class SocketExchange:
         while self._idle:
             for connection in self._idle.popitem()[1]:
                 once_unused(connection.close)
+
+    def _close_expired(self) -> None:
+        """Close what has been idle for too long: other registries may never be asked again."""
+        for key, idle in [*self._idle.items()]:
+            while idle and monotonic() - idle[0].idle_since >= _KEEP_IDLE:
+                once_unused(idle.pop(0).close)
+            if not idle:
+                del self._idle[key]
 
     async def _respond(self, call: Call) -> tuple[Connection, Response]:
         """Send a request on an idle connection or, if there is none, or it cannot be used any more, a new one."""
