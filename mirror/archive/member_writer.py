@@ -68,6 +68,10 @@ class MemberWriter:
         self._padding = header.padding(node.size)
         self._check, self._next = Verifier(node), offset
 
+    def trust(self, body: BlobReader) -> None:
+        """As `Verifier.trust`."""
+        self._check.trust(body)
+
     def update(self, batch: Batch) -> None:
         self._check.update(batch)
         self.size += sum(map(len, batch))

@@ -22,6 +22,7 @@ from mirror.concurrency import to_thread, to_thread_cancellable
 from mirror.content.finding_text import advising
 from mirror.content.graph import Keep
 from mirror.content.hashing import MISSING, READ, BlobCheck, Reader
+from mirror.content.known import KnownContent
 from mirror.content.stream import BlobReader
 from mirror.errors import BrokenArchive
 from mirror.fs.atomic import write_all
@@ -41,6 +42,7 @@ class Archive:
         """Read the list of images. `tar` is closed with this object, also if this fails."""
         self.path = tar.path
         self._tar = tar
+        self.known = KnownContent()
         try:
             if tar.fault:
                 raise tar.fault

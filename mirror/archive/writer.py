@@ -133,6 +133,7 @@ class ArchiveWriter:
             self._check_complete()
             member = self._members[offset] = MemberWriter(node, offset)
         async with fetch(member.size) as body:
+            member.trust(body)
             excess = member.size - body.start  # bytes that a source sends again because it cannot seek
             if body.fill and not excess:
                 take = partial(member.take, self._output, body, body.fill)

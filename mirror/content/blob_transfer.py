@@ -10,7 +10,7 @@ from time import monotonic
 
 from mirror.content.place import Place
 from mirror.content.store import Progress, Sink, Source, image_progress
-from mirror.content.stream import BlobReader, Ranges, ReadInto, from_memory
+from mirror.content.stream import BlobReader, Ranges, ReadInto, from_verified
 from mirror.oci.descriptor import Descriptor
 
 _REPORT_INTERVAL = 0.1  # seconds between two progress reports of a thread: each wakes the event loop
@@ -45,7 +45,7 @@ class BlobTransfer:
         if self._place:
             await self._place.receive()
         data = self._node.data
-        embedded = None if data is None else from_memory(data, "its own descriptor")
+        embedded = None if data is None else from_verified(data, "its own descriptor")
         async with embedded(start) if embedded else self._source.open_blob(self._node, start) as body:
             self.skip(body.start - self._done)
             yield self.counted(replace(body, ranges=body.ranges and _CountedRanges(body.ranges, self)))

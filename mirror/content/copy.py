@@ -156,7 +156,7 @@ class _Executor:
         return task.failure is not None or id(task) in self._complete
 
     async def _put_manifest(self, task: CopyTask, node: Node) -> None:
-        put = partial(task.sink.put, node.descriptor, stream.from_memory(node.data, task.name))
+        put = partial(task.sink.put, node.descriptor, stream.from_verified(node.data, task.name))
         try:
             await self._retry.run(put)
         except BlobsUnknown:  # the sink claimed to have them: put them without asking, once for all tasks

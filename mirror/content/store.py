@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 if TYPE_CHECKING:
     from mirror.content.finding import Finding
     from mirror.content.hashing import BlobCheck, Reader
+    from mirror.content.known import KnownContent
     from mirror.content.stream import BlobReader, Fetch
     from mirror.oci.descriptor import Descriptor
     from mirror.oci.digest import Digest
@@ -35,6 +36,33 @@ class Source(Protocol):
             MirrorError: it is not there, or cannot be read; also during iteration.
         """
         ...
+
+
+class PeekingSource(Source, Protocol):
+    """A source that can resolve a name without sending the manifest."""
+
+    async def peek(self, name: str) -> Descriptor | None:
+        """Return the root that a name is said to point to; None if that is not known."""
+        ...
+
+
+def peeks(source: Source) -> TypeGuard[PeekingSource]:
+    """Return whether a source is a `PeekingSource`; see `checks_batches`."""
+    return hasattr(source, "peek")
+
+
+class RememberingSource(Source, Protocol):
+    """A source whose small content is read, verified and parsed once, although several steps of a copy need it."""
+
+    @property
+    def known(self) -> KnownContent:
+        """The content that has been read."""
+        ...
+
+
+def remembers(source: Source) -> TypeGuard[RememberingSource]:
+    """Return whether a source is a `RememberingSource`; see `checks_batches`."""
+    return hasattr(source, "known")
 
 
 class Dated(Source, Protocol):

@@ -20,6 +20,7 @@ from typing import Protocol
 from mirror.concurrency import BackgroundTasks, settled, submit, to_thread
 from mirror.errors import DigestMismatch, SizeMismatch, TransferError
 from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Hasher
 
 Batch = list[bytes]
 ReadInto = Callable[[memoryview], int]  # reads the next bytes into a buffer, and returns how many; 0 at the end
@@ -43,6 +44,7 @@ class BlobReader:
         origin: where they come from, for errors.
         modified: when they were created, according to the origin, in seconds since the epoch.
         start: the offset of the first byte in the blob.
+        verified: True for content in memory that has been verified; a receiver of the whole need not hash it again.
         file: a descriptor of a regular file with exactly this content. Instead of reading `chunks`, a receiver of the
             whole content may share the blocks of that file, and must hash the result.
         fill: reads the same bytes as `chunks` in a thread; only one of the two is used.
@@ -54,6 +56,7 @@ class BlobReader:
     origin: str
     modified: float | None = None
     start: int = 0
+    verified: bool = False
     file: int | None = None
     fill: ReadInto | None = None
     interrupt: Callable[[], None] = lambda: None
@@ -101,16 +104,22 @@ class Verifier:
 
     def __init__(self, node: Descriptor) -> None:
         self._node, self.size = node, 0
-        self._hasher = node.digest.hasher()
+        self._hasher: Hasher | None = node.digest.hasher()
+
+    def trust(self, body: BlobReader) -> None:
+        """Hash nothing if all content comes from a body that has been verified."""
+        if body.verified and not (self.size or body.start):
+            self._hasher = None
 
     def update(self, batch: Sequence[bytes | memoryview]) -> None:
         for chunk in batch:
-            self._hasher.update(chunk)
+            if self._hasher:
+                self._hasher.update(chunk)
             self.size += len(chunk)
 
     def finish(self, what: str) -> None:
         """Raise DigestMismatch if the content does not match the digest; the error calls it `what`."""
-        if not self._node.digest.matches(self._hasher):
+        if self._hasher and not self._node.digest.matches(self._hasher):
             got = f"{self._node.digest.algorithm}:{self._hasher.hexdigest()}"
             raise DigestMismatch(what, want=self._node.digest, got=got)
 
@@ -184,6 +193,7 @@ async def verified(body: BlobReader, node: Descriptor, size: int) -> AsyncIterat
     complete wrong body.
     """
     check = Verifier(node)
+    check.trust(body)
     ready: Batch = []
     async for batch in batches(body, node, size):
         hashing = submit(partial(check.update, batch))
@@ -206,6 +216,7 @@ async def read(body: BlobReader, node: Descriptor) -> bytes:
     else:
         data = b"".join([chunk async for batch in batches(body, node, node.size or 1) for chunk in batch])
     check = Verifier(node)
+    check.trust(body)
     check.update([data])
     check.finish(body.called(node))
     return data
@@ -226,12 +237,12 @@ async def single_chunk(data: bytes) -> AsyncIterator[bytes]:
         yield data
 
 
-def from_memory(data: bytes, origin: str) -> Fetch:
-    """Return a function that opens content in memory."""
+def from_verified(data: bytes, origin: str) -> Fetch:
+    """Return a function that opens content in memory, which has been verified."""
 
     @asynccontextmanager
     async def fetch(start: int) -> AsyncIterator[BlobReader]:
-        yield BlobReader(single_chunk(data[start:]), origin, start=start)
+        yield BlobReader(single_chunk(data[start:]), origin, start=start, verified=True)
 
     return fetch
 

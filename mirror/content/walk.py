@@ -12,7 +12,7 @@ from mirror.concurrency import map_concurrently
 from mirror.content import stream
 from mirror.content.graph import Graph, Keep, OnFault, Walk, fail
 from mirror.content.limits import Budget
-from mirror.content.store import Source
+from mirror.content.store import Source, remembers
 from mirror.errors import InvalidContent, LimitExceeded, MirrorError
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
@@ -120,9 +120,15 @@ async def read_small(source: Source, node: Descriptor, retry: RetryPolicy = ONCE
     node.digest.hasher()
     if node.size > MANIFEST_CAP:
         raise InvalidContent(f"{node.digest} has {node.size} bytes; manifests and configs have at most {MANIFEST_CAP}.")
+    known = source.known if remembers(source) else None
+    if known and (data := known.get(node)) is not None:
+        return data
 
     async def read() -> bytes:
         async with source.open_blob(node) as body:
             return await stream.read(body, node)
 
-    return await retry.run(read)
+    data = await retry.run(read)
+    if known:
+        known.add(node.digest, data)
+    return data

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from mirror.content.store import BlobChecker, Sink, Source
-from mirror.content.stream import BlobReader, Fetch, from_memory
+from mirror.content.store import BlobChecker, Sink, Source, peeks
+from mirror.content.stream import BlobReader, Fetch, from_verified
 from mirror.errors import UsageError
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
@@ -26,31 +26,25 @@ class _Near(Protocol):
         ...
 
 
-class _Far(Source, Protocol):
-    """A source that can resolve a name without sending the manifest."""
-
-    async def peek(self, name: str) -> Descriptor | None: ...
-
-
 class FallbackSource:
     """A source of manifests and configs that reads those that a near store has, intact, from there.
 
     All others, and larger content, are read from a far store.
     """
 
-    def __init__(self, near: _Near | None, far: _Far) -> None:
+    def __init__(self, near: _Near | None, far: Source) -> None:
         self._near, self._far = near, far
 
     async def resolve(self, name: str) -> Descriptor:
         """Resolve a name on the far side, which need not send a manifest that is near."""
-        seen = await self._far.peek(name) if self._near else None
+        seen = await self._far.peek(name) if self._near and peeks(self._far) else None
         data = await self._read_near(seen) if seen else None
         return await self._far.resolve(name) if seen is None or data is None else replace(seen, data=data)
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         data = await self._read_near(node)
-        near = from_memory(data, str(self._near.path))(start) if self._near and data is not None else None
+        near = from_verified(data, str(self._near.path))(start) if self._near and data is not None else None
         async with near or self._far.open_blob(node, start) as body:
             yield body
 
@@ -70,7 +64,7 @@ class MemorySource:
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         data = self._contents.get(node.digest)
-        async with self._far.open_blob(node, start) if data is None else from_memory(data, "memory")(start) as body:
+        async with self._far.open_blob(node, start) if data is None else from_verified(data, "memory")(start) as body:
             yield body
 
 

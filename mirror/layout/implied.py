@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from mirror.content.hashing import BlobCheck, Reader
+from mirror.content.known import KnownContent
 from mirror.errors import ContentError
 from mirror.layout import names
 from mirror.layout.index import Entry
@@ -62,18 +63,20 @@ class Relations:
         parents: for each child of an index, those indexes.
         referrers: for each subject, the manifests that refer to it.
         roots: the descriptors of those manifests, and of the subjects of intact ones.
+        known: receives what is read, for those who read it next.
     """
 
     store: Stored
+    known: KnownContent | None = None
     parents: dict[Digest, list[Digest]] = field(default_factory=dict)
     referrers: dict[Digest, list[StoredReferrer]] = field(default_factory=dict)
     roots: dict[Digest, Descriptor] = field(default_factory=dict)
     _seen: set[tuple[str, str]] = field(default_factory=set)
 
     @classmethod
-    def read(cls, store: Stored) -> Relations:
+    def read(cls, store: Stored, known: KnownContent | None = None) -> Relations:
         """Read every blob that can be a manifest, once. Blocks."""
-        found = cls(store)
+        found = cls(store, known)
         found.update()
         return found
 
@@ -95,6 +98,8 @@ class Relations:
 
     def _add(self, digest: Digest, data: bytes) -> None:
         document = manifest.parse(data, None, digest)
+        if self.known:
+            self.known.add(digest, data)
         for child in document.manifests:
             self.parents.setdefault(child.digest, []).append(digest)
         if document.subject:

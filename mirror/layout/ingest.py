@@ -89,6 +89,7 @@ class Ingest:
             self._answered = True
             if body.start != self._verifier.size:
                 self._restart()
+            self._verifier.trust(body)
             if body.ranges and not whole:
                 await self._receive_ranges(body, body.ranges)
             else:

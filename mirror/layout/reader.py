@@ -15,6 +15,7 @@ from mirror.concurrency import once_unused, settled, shielded, to_thread_cancell
 from mirror.content.finding_text import advising, link_hint
 from mirror.content.graph import Keep
 from mirror.content.hashing import READ, BlobCheck, BlobFault, Reader, Through, check_size, hash_blob, keep
+from mirror.content.known import KnownContent
 from mirror.content.stream import BlobReader
 from mirror.errors import BrokenLayout, NotFound, StorageError
 from mirror.fs.directory import Directory, exists, is_directory, kind_name, os_errors
@@ -36,6 +37,7 @@ class Layout:
     def __init__(self, root: Directory, *, remember: bool = True) -> None:
         self.root, self.path = root, root.path
         self.blobs = Blobs(root)
+        self.known = KnownContent()
         self.damaged: dict[Digest, BlobCheck] = {}
         self._verified: dict[Digest, FileState] = {}
         self._remember = remember
@@ -136,11 +138,6 @@ class Layout:
             return [True] * len(nodes)
         checks = await to_thread_cancellable(lambda advance: [self._check_blob(node, advance) for node in nodes])
         return [self._note(node, check) for node, check in zip(nodes, checks, strict=True)]
-
-    def share(self, other: Layout) -> None:
-        """Use what another object has found correct in the same layout, and the other way around, if this remembers."""
-        if self._remember:
-            self._verified = other._verified
 
     async def intact(self, node: Descriptor) -> bytes | None:
         """Return a small blob if it is here and correct; None if it is not, which is noted as in `has`."""

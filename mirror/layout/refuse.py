@@ -29,12 +29,12 @@ def refuse_file(path: Path) -> None:
         raise UsageError(f"{path} is not a directory.", hint="Choose a new or empty directory, or a layout.")
 
 
-def refuse_other_content(root: Directory) -> None:
-    """As `refuse_foreign`, of an open directory."""
+def refuse_other_content(root: Directory, near: Layout | None = None) -> None:
+    """As `refuse_foreign`, of an open directory, which is open for reading as `near`, too."""
     found, existing = Layout(root), set(root.names())
     with closing(found.blobs):
         if "oci-layout" in existing:
-            found.check()
+            (near or found).check()
             return
         if existing - _LAYOUT_NAMES:
             raise UsageError(

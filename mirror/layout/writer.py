@@ -64,7 +64,14 @@ class LayoutWriter(Layout):
     @classmethod
     @asynccontextmanager
     async def writing(
-        cls, path: Path, *, jobs: int = 1, exclusive: bool = False, keep_bad: bool = False, hard_links: bool = False
+        cls,
+        path: Path,
+        *,
+        jobs: int = 1,
+        exclusive: bool = False,
+        keep_bad: bool = False,
+        hard_links: bool = False,
+        near: Layout | None = None,
     ) -> AsyncIterator[LayoutWriter]:
         """Open a layout for writing; create it if it does not exist.
 
@@ -76,6 +83,7 @@ class LayoutWriter(Layout):
                 hashed whenever they are asked for, because a failing disk loses bits without changing a file's times.
             hard_links: allow blobs to be hard links to files of the same file system. A program that changes such a
                 file in place, which mirror never does, changes both.
+            near: the same layout, open for reading. The blobs that one has hashed, the other need not hash.
 
         Raises:
             UsageError: the directory contains other things.
@@ -86,9 +94,10 @@ class LayoutWriter(Layout):
         make_directories(path)
         with ExitStack() as stack:
             root = stack.enter_context(Directory.open(path))
-            refuse_other_content(root)
+            refuse_other_content(root, near)
             is_new, has_metadata = root.kind("oci-layout") is None, root.kind(".mirror") is not None
             layout = cls(root, stack, jobs=jobs, keep_bad=keep_bad, hard_links=hard_links)
+            layout._share(near)
             await layout._acquire(stack.enter_context(layout._metadata.lock("lock")), exclusive)
             await to_thread(layout._complete)
             async with BackgroundTasks() as tasks, layout._index.batches():
@@ -96,6 +105,10 @@ class LayoutWriter(Layout):
                     keeping = layout._keep_metadata(is_new)
                     tasks.start(keeping) if is_new and jobs > 1 else await keeping
                 yield layout
+
+    def _share(self, near: Layout | None) -> None:
+        if near and self._remember:
+            self._verified, self.known = near._verified, near.known
 
     async def _acquire(self, lock: Lock, exclusive: bool) -> None:
         """Take the lock as step 1 says."""

@@ -14,7 +14,7 @@ The entries of `index.json` do not change.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from mirror.content.finding import Kind
 from mirror.content.graph import fail_unless_unsupported
 from mirror.content.plan import CopyTask, make_plan
 from mirror.content.store import Progress, Source
-from mirror.content.stream import BlobReader
 from mirror.content.walk import walk
 from mirror.content.wrappers import FallbackSource, RepairSink
 from mirror.errors import InvalidDigest, MirrorError
@@ -33,7 +32,6 @@ from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.implied import Relations
 from mirror.layout.presence import present
 from mirror.manage.rebuild import with_built
-from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.registry import Client, RegistryOptions, open_source
@@ -160,7 +158,7 @@ async def _plan(
             source = source_of(entry)
             if not await sink.has(entry.root):
                 source = await with_built(layout, entry, source, retry)
-            readable = FallbackSource(layout, _BlobSource(source))
+            readable = FallbackSource(layout, source)
             there = await present(readable, entry, layout.holds, is_archive=False, retry=retry)
             graph = await walk(
                 readable,
@@ -175,22 +173,6 @@ async def _plan(
         return CopyTask(source, sink, graph, entry.name, replace(entry.root, data=None))
 
     return [found for found in await map_concurrently(entries, task, _CONCURRENCY) if found]
-
-
-class _BlobSource:
-    """A source that is only read by digest, for `FallbackSource`."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    async def resolve(self, name: str) -> Descriptor:
-        return await self._source.resolve(name)
-
-    async def peek(self, name: str) -> Descriptor | None:
-        return None
-
-    def open_blob(self, node: Descriptor, start: int = 0) -> AbstractAsyncContextManager[BlobReader]:
-        return self._source.open_blob(node, start)
 
 
 async def _open_source(

@@ -23,6 +23,7 @@ from mirror.oci.descriptor import (
     SCHEMA1_TYPES,
     Descriptor,
 )
+from mirror.recent import Recent
 from mirror.strictjson import Fields, JsonObject, invalid, load_object
 from mirror.text.redaction import excerpt
 
@@ -67,6 +68,9 @@ class Document(NamedTuple):
         return self.manifests + ((self.config,) if self.config else ()) + self.layers
 
 
+_PARSED = Recent[tuple[bytes, str | None], Document](4 * 1024 * 1024)  # bytes of the manifests; parsed, they take more
+
+
 class Node(NamedTuple):
     """A manifest or an index: descriptor, exact bytes, and parsed document."""
 
@@ -79,11 +83,18 @@ def parse(data: bytes, media_type: str | None, what: str, *, cap: int = MANIFEST
     """Parse the exact bytes of a manifest or an index of at most `cap` bytes.
 
     `media_type` is from the descriptor or the Content-Type header, if there is one; `what` names the document in errors
-    (InvalidContent, InvalidDigest), and may be empty.
+    (InvalidContent, InvalidDigest), and may be empty. The same bytes are needed several times in one run: they are
+    parsed once.
     """
     if len(data) > cap:
         raise invalid(what, f"{len(data)} bytes; a manifest has at most {cap}")
-    return parse_object(load_object(data, what), media_type, what)
+    found = _PARSED.get((data, media_type))
+    if found is None:
+        found = parse_object(load_object(data, what), media_type, what)
+        # Without an announced type, the result is the same as if the type that was found had been announced.
+        for known in (media_type, found.media_type) if media_type is None else (media_type,):
+            _PARSED.add((data, known), found, len(data))
+    return found
 
 
 def parse_object(document: JsonObject, media_type: str | None, what: str) -> Document:

@@ -37,7 +37,7 @@ class LocalImages:
     def known(self) -> list[Entry]:
         """Return all entries, in the form in which mirror writes them (`mirror.layout.implied`)."""
         if self._known is None:
-            self._known = Relations.read(self.store).complete(self.store.entries())
+            self._known = Relations.read(self.store, self.store.known).complete(self.store.entries())
         return self._known
 
     def images(self, names: Sequence[str] = ()) -> list[StoreImage]:

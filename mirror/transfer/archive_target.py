@@ -54,7 +54,7 @@ class DockerArchiveTarget(ArchiveTarget):
     for_docker = True
     takes_referrers = False
 
-    def check(self, selection: PlatformSelection) -> None:
+    def check(self, selection: PlatformSelection, stack: AsyncExitStack) -> None:
         if len(selection.platforms) > 1:
             message = "A docker-archive can contain only one platform of each image."
             raise UsageError(message, hint="An oci-archive can contain several.")

@@ -82,7 +82,7 @@ async def copy_images(
         if Transport.REGISTRY in (start.transport, end.transport):
             client = await stack.enter_async_context(Client(options.registries))
         destination = _target(start, end, options, client, stack)
-        destination.check(options.platforms)
+        destination.check(options.platforms, stack)
         near = Path(end.where) if end.transport is Transport.LAYOUT else None
         store = await open_images(start, stack, client, options.retry, near)
         transfer = TransferOptions(

@@ -72,10 +72,10 @@ async def export_layout(
     source = Location.of_kind(layout, Transport.LAYOUT)
     refuse_overwrite(file, [source.where])
     target = DockerArchiveTarget(file, options.name) if for_docker else ArchiveTarget(file, options.name)
-    target.check(options.platforms)
     with_referrers = options.referrers and bool(images or for_docker or options.name)
     transfer = TransferOptions(selection=options.platforms, referrers=with_referrers, jobs=FILES_AT_ONCE)
     async with AsyncExitStack() as stack:
+        target.check(options.platforms, stack)
         store = await open_local(source, stack)
         if not images and (for_docker or options.name or not options.referrers):
             chosen = store.images()  # without entries that refer to others

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from mirror.content.graph import Keep
 from mirror.content.image_config import platform_of, read_config
 from mirror.content.select import PlatformSelection, SelectedImage, select
 from mirror.content.store import Source
-from mirror.content.stream import BlobReader
 from mirror.content.walk import leaves, read_node
+from mirror.content.wrappers import FallbackSource
 from mirror.errors import MirrorError, UsageError
 from mirror.layout import Entry, Layout
 from mirror.oci.descriptor import Descriptor, Platform
@@ -124,28 +124,12 @@ async def merged(
             f"{', '.join(selected.platforms)}. The other platforms would be lost.",
             hint="To replace the image: --replace. To keep both, give the new one another name: --as NAME.",
         )
-    both = NearSource(layout, source)
+    both = FallbackSource(layout, source)
     whole = PlatformSelection(all=True)
     wanted = old | new
     return entry, await select(
         both, entry.root, whole, entry.name, retry, lambda child: child.is_index or child.digest in wanted
     )
-
-
-class NearSource:
-    """A source that reads what a layout has from there, intact or not at all, and the rest from another store."""
-
-    def __init__(self, near: Layout, far: Source) -> None:
-        self._near, self._far = near, far
-
-    async def resolve(self, name: str) -> Descriptor:
-        return await self._far.resolve(name)
-
-    @asynccontextmanager
-    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        source = self._near if await self._near.has(node) else self._far
-        async with source.open_blob(node, start) as body:
-            yield body
 
 
 def _parsed(selected: SelectedImage) -> list[Platform]:

@@ -8,35 +8,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from mirror.content.graph import Graph
 from mirror.content.store import Source
 from mirror.content.walk import read_node, walk
+from mirror.content.wrappers import FallbackSource
 from mirror.errors import MirrorError
-from mirror.fs.directory import Directory
 from mirror.layout import Entry, Layout
 from mirror.layout.referrers import Referrer, walk_entry
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.retry import RetryPolicy
-from mirror.transfer.held import NearSource
 
 _Content = set[tuple[Digest, tuple[tuple[str, str], ...]]]
 
 
 class HeldReferrers:
-    """Decides what is written to the layout in the directory `path`; once for images that share referrers.
+    """Decides what is written to a layout; once for images that share referrers.
 
     `replace_tags`: tags of cosign get the new manifest in any case.
     """
 
-    def __init__(self, path: Path, *, replace_tags: bool) -> None:
-        self._path, self._replace_tags = path, replace_tags
+    def __init__(self, *, replace_tags: bool) -> None:
+        self._replace_tags = replace_tags
         self._decided: dict[tuple[str, Digest], Referrer | None] = {}
 
     async def keep(
         self,
+        layout: Layout | None,
         name: str,
         before: Entry | None,
         referrer: Referrer,
@@ -44,20 +43,19 @@ class HeldReferrers:
         source: Source,
         retry: RetryPolicy,
     ) -> Referrer | None:
-        """Return what is written of a referrer as `name`; None if what the layout has, `before`, stays. Add notes.
+        """Return what is written of a referrer as `name`; None if what `layout` has, `before`, stays. Add notes.
 
         Referrers that are damaged in the layout are read from `source`.
         """
         digest = referrer.entry.root.digest
-        if before is None or not before.reference or before.root.digest == digest:
+        if layout is None or before is None or not before.reference or before.root.digest == digest:
             return referrer
         if (name, digest) not in self._decided:
-            with Layout(Directory.open(self._path)) as layout:
-                if referrer.is_list:
-                    lists = _OldLists(layout, source, retry)
-                    self._decided[name, digest] = await lists.unite(before, referrer, notes)
-                else:
-                    self._decided[name, digest] = await self._newer(layout, before, referrer, notes)
+            if referrer.is_list:
+                lists = _OldLists(layout, source, retry)
+                self._decided[name, digest] = await lists.unite(before, referrer, notes)
+            else:
+                self._decided[name, digest] = await self._newer(layout, before, referrer, notes)
         return self._decided[name, digest]
 
     async def _newer(self, layout: Layout, before: Entry, referrer: Referrer, notes: list[str]) -> Referrer | None:
@@ -111,7 +109,7 @@ class _OldLists:
     async def _read(self, child: Descriptor) -> tuple[Graph, MirrorError | None]:
         """Return a referrer, with those of its blobs that have to be copied, and the first fault of it."""
         faults: list[MirrorError] = []
-        near = NearSource(self.layout, self.source)
+        near = FallbackSource(self.layout, self.source)
         graph = await walk(near, child, on_fault=lambda _, error: faults.append(error), retry=self.retry)
         lacking = [blob for blob in graph.blobs.values() if not await self.layout.has(blob)]
         graph.blobs.clear()

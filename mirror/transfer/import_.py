@@ -58,8 +58,8 @@ async def import_archive(
     location = Location.of_kind(archive, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
     target = LayoutTarget(path, options.name, replace_images=options.replace)
     transfer = TransferOptions(referrers=bool(images or options.name), jobs=FILES_AT_ONCE)
-    target.check(transfer.selection)
     async with AsyncExitStack() as stack:
+        target.check(transfer.selection, stack)
         store = await open_local(location, stack, near=path)
         engine = Engine("import", store, target, transfer, progress)
         everything = [StoreImage.of(entry) for entry in store.entries(images)]

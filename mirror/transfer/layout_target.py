@@ -13,10 +13,10 @@ from mirror.content.plan import Plan
 from mirror.content.select import PlatformSelection, SelectedImage
 from mirror.content.store import Sink
 from mirror.content.wrappers import ReadOnlySink
-from mirror.fs.directory import Directory, exists
+from mirror.fs.directory import exists
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.ingest import partial_name
-from mirror.layout.refuse import refuse_foreign
+from mirror.layout.refuse import refuse_file, refuse_foreign
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.platforms import INDEX
@@ -45,24 +45,25 @@ class LayoutTarget(ImageTarget):
         self.path, self.name, self._jobs, self._hard_links = path, name, jobs, hard_links
         self._replace_images = replace_images
         self.renames = name is not None
-        self.near: Layout | None = None  # the same layout, if it exists and is open already
+        self.near: Layout | None = None  # the same layout, for reading, if it existed before
         self._dry: ReadOnlySink | None = None
         self._unfinished: dict[str, int] = {}
-        self._held = HeldReferrers(path, replace_tags=replace_images)
+        self._held = HeldReferrers(replace_tags=replace_images)
         self._owners: dict[str, ImageTransfer] = {}  # one image of each referrer, by the referrer's name
 
-    def check(self, selection: PlatformSelection) -> None:
-        refuse_foreign(self.path)
+    def check(self, selection: PlatformSelection, stack: AsyncExitStack) -> None:
+        refuse_file(self.path)
+        if exists(self.path / "oci-layout"):
+            self.near = stack.enter_context(Layout.open(self.path))
+        else:
+            refuse_foreign(self.path)
 
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> None:
         if dry_run:
-            layout = stack.enter_context(Layout.open(self.path)) if exists(self.path / "oci-layout") else None
-            self._dry, self._unfinished = ReadOnlySink(layout), layout.unfinished() if layout else {}
+            self._dry, self._unfinished = ReadOnlySink(self.near), self.near.unfinished() if self.near else {}
             return
-        writing = LayoutWriter.writing(self.path, jobs=self._jobs, hard_links=self._hard_links)
+        writing = LayoutWriter.writing(self.path, jobs=self._jobs, hard_links=self._hard_links, near=self.near)
         self.writer = await stack.enter_async_context(writing)
-        if self.near:
-            self.writer.share(self.near)
 
     async def select(
         self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
@@ -71,19 +72,19 @@ class LayoutTarget(ImageTarget):
         entry, before = image.at_source, self._existing.get(image.name)
         same = before is not None and before.root.digest == entry.root.digest
         whole = not entry.root.is_index or (selection.all and not store.is_local)
-        if before is None or not before.reference or (same and whole):
+        layout = self._layout
+        if layout is None or before is None or not before.reference or (same and whole):
             return await self._select(store, image, selection, retry)
-        with Layout(Directory.open(self.path)) as layout:  # without parsing its index.json for each image
-            held = await HeldImage.read(layout, before)
-            if self._replace_images:
-                selected = await self._select(store, image, selection, retry)
-            else:
-                choice = replace(selection, sparse=selection.sparse or same)
-                selected = await self._select(store, image, choice, retry, held.keeps)
-                if store.is_local:
-                    manifests = store.manifests(image.image)
-                    root, selected = await merged(held, layout, manifests, store.name, entry, selected, retry)
-                    selected = record(root, selected, store.holds)
+        held = await HeldImage.read(layout, before)
+        if self._replace_images:
+            selected = await self._select(store, image, selection, retry)
+        else:
+            choice = replace(selection, sparse=selection.sparse or same)
+            selected = await self._select(store, image, choice, retry, held.keeps)
+            if store.is_local:
+                manifests = store.manifests(image.image)
+                root, selected = await merged(held, layout, manifests, store.name, entry, selected, retry)
+                selected = record(root, selected, store.holds)
         published = entry.root.annotations.get(INDEX, selected.published)
         if held.has_moved(published, [*selected.graph.children, selected.root]):
             image.before = before.root.digest
@@ -91,15 +92,14 @@ class LayoutTarget(ImageTarget):
         image.notes += held.notes(image.name, selected, requested, moved=image.before is not None)
         return selected
 
+    @property
+    def _layout(self) -> Layout | None:
+        return self.near or self.writer
+
     @cached_property
     def _existing(self) -> dict[str, Entry | None]:
         """The images that the layout had before the transfer, by name; the first of several, as `add` replaces it."""
-        if not exists(self.path / "oci-layout"):
-            return {}
-        if self.near:
-            return {entry.name: entry for entry in reversed(self.near.entries())}
-        with Layout.open(self.path) as layout:
-            return {entry.name: entry for entry in reversed(layout.entries())}
+        return {entry.name: entry for entry in reversed(self.near.entries())} if self.near else {}
 
     async def confirm(self, image: ImageTransfer, done: Callable[[], None]) -> None:
         if self.writer:
@@ -119,7 +119,8 @@ class LayoutTarget(ImageTarget):
         image.referrers.referrers = []
         for referrer in found:
             name = super().place_referrer(image, referrer.entry, referrer.graph)[1]
-            kept = await self._held.keep(name, self._existing.get(name), referrer, image.notes, source, retry)
+            before = self._existing.get(name)
+            kept = await self._held.keep(self._layout, name, before, referrer, image.notes, source, retry)
             image.referrers.referrers += [kept] if kept else []
 
     def place_referrer(self, image: ImageTransfer, referrer: Entry, graph: Graph) -> tuple[Graph, str, Descriptor]:

@@ -10,8 +10,6 @@ from pathlib import Path
 from mirror.content.select import PlatformSelection
 from mirror.content.store import Progress
 from mirror.errors import UsageError
-from mirror.fs.directory import exists
-from mirror.layout import Layout
 from mirror.oci.reference import Reference
 from mirror.registry import Client, RegistryOptions
 from mirror.report.transfers import TransferReport
@@ -80,14 +78,12 @@ async def pull_images(
     options, path = options or PullOptions(), Location.of_kind(output, Transport.LAYOUT).directory
     references = _references(images)
     target = LayoutTarget(path, jobs=options.registries.jobs, replace_images=options.replace)
-    target.check(options.platforms)
     async with AsyncExitStack() as stack:
+        target.check(options.platforms, stack)
         if len(images) == 1:
             stack.enter_context(Location(Transport.REGISTRY, images[0], guessed=True).explained())
         client = await stack.enter_async_context(Client(options.registries))
-        layout = stack.enter_context(Layout.open(path)) if exists(path / "oci-layout") else None
-        store = RegistryImages(client, references, options.retry, layout)
-        target.near = layout
+        store = RegistryImages(client, references, options.retry, target.near)
         transfer = TransferOptions(
             selection=options.platforms,
             referrers=options.with_referrers,

@@ -40,8 +40,11 @@ class ImageTarget(ABC):
     subjects_first = False
     renames = False
 
-    def check(self, selection: PlatformSelection) -> None:
-        """Raise UsageError if the target cannot be written to, or the platforms do not fit, whatever the images are."""
+    def check(self, selection: PlatformSelection, stack: AsyncExitStack) -> None:
+        """Raise UsageError if the target cannot be written to, or the platforms do not fit, whatever the images are.
+
+        What this opens for reading, `stack` closes.
+        """
         return
 
     def place(self, images: Sequence[StoreImage], where: str) -> list[ImageTransfer]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mirror.archive.extents import Members
 from mirror.archive.writer import ArchiveWriter
 from mirror.content.store import Sink
-from mirror.content.stream import BlobReader, Fetch, from_memory, single_chunk
+from mirror.content.stream import BlobReader, Fetch, single_chunk
 from mirror.errors import (
     ContentError,
     DigestMismatch,
@@ -35,6 +35,7 @@ from tests.support import images
 from tests.support.archives import IMAGE_NAME, OCI_LAYOUT, REF_NAME, unpacked
 from tests.support.memory import descriptor_of
 from tests.support.profiles import examples
+from tests.support.sources import in_one_piece
 from tests.support.strategies import digest_by
 
 DATA = random.Random(3).randbytes(9_000_000)  # more than two batches
@@ -55,14 +56,14 @@ def write(path: Path, *steps: Callable[[ArchiveWriter], Awaitable[object]], for_
 
 def put(data: bytes, node: Descriptor | None = None) -> Callable[[ArchiveWriter], Awaitable[object]]:
     node = node or Descriptor("x/y", Digest.of(data), len(data))
-    return lambda archive: archive.put(node, from_memory(data, "a test"))
+    return lambda archive: archive.put(node, in_one_piece(data))
 
 
 def put_image(sink: Sink) -> Awaitable[object]:
     async def main() -> None:
         for digest, data in IMAGE.blobs.items():
-            await sink.put(Descriptor("x/y", Digest(digest), len(data)), from_memory(data, "a test"))
-        await sink.put(descriptor_of(IMAGE), from_memory(IMAGE.data, "a test"))
+            await sink.put(Descriptor("x/y", Digest(digest), len(data)), in_one_piece(data))
+        await sink.put(descriptor_of(IMAGE), in_one_piece(IMAGE.data))
         await sink.tag(NAME, descriptor_of(IMAGE), IMAGE.data)
 
     return main()
@@ -113,7 +114,7 @@ def test_content_of_any_size_is_stored_unchanged(tmp_path: Path, size: int) -> N
 def test_blob_that_is_put_several_times_is_stored_once(tmp_path: Path) -> None:
     async def at_once(archive: ArchiveWriter) -> None:
         assert not await archive.has(NODE)
-        await asyncio.gather(*(archive.put(NODE, from_memory(DATA, "a test")) for _ in range(3)))
+        await asyncio.gather(*(archive.put(NODE, in_one_piece(DATA)) for _ in range(3)))
         assert await archive.has(NODE)
 
     assert write(tmp_path / "x", at_once).count(DATA[:5000]) == 1
@@ -127,10 +128,10 @@ def test_another_size_for_a_stored_digest_is_refused(tmp_path: Path, arranged: b
     async def put_with_another_size(archive: ArchiveWriter) -> None:
         if arranged:
             archive.arrange([NODE], 4)
-        await archive.put(NODE, from_memory(DATA, "a test"))
+        await archive.put(NODE, in_one_piece(DATA))
         assert not await archive.has(other)
         with pytest.raises(InvalidContent, match=f"should have {other.size}"):
-            await archive.put(other, from_memory(DATA, "a test"))
+            await archive.put(other, in_one_piece(DATA))
 
     assert write(tmp_path / "x", put_with_another_size) == write(tmp_path / "y", put(DATA))
 
@@ -170,7 +171,7 @@ NODES = [Descriptor("x/y", Digest.of(data), len(data)) for data in SOME]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fetch", [filled, from_memory], ids=["files", "streams"])
+@pytest.mark.parametrize("fetch", [filled, in_one_piece], ids=["files", "streams"])
 @given(order=st.permutations(range(len(SOME))))
 @examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_arranged_archive_does_not_depend_on_the_order_of_puts(
@@ -179,7 +180,7 @@ def test_arranged_archive_does_not_depend_on_the_order_of_puts(
     async def arranged(archive: ArchiveWriter) -> None:
         assert archive.arrange([*NODES, NODES[3]], 4) == 4
         for number in order:
-            await archive.put(NODES[number], fetch(SOME[number], *(["a test"] if fetch is from_memory else [])))
+            await archive.put(NODES[number], fetch(SOME[number]))
 
     assert write(tmp_path / "x", arranged) == write(tmp_path / "y", *map(put, SOME))
 
@@ -267,7 +268,7 @@ FLIPPED = [bytes([DATA[0] ^ 1]) + DATA[1:], DATA[:-1] + bytes([DATA[-1] ^ 1])]
     "data", [*FLIPPED, DATA[:-1], DATA + b"x", b""], ids=["first", "last", "short", "long", "none"]
 )
 @pytest.mark.parametrize("there", [False, True], ids=["new", "over another"])
-@pytest.mark.parametrize("fetch", [filled, lambda data: from_memory(data, "a test")])
+@pytest.mark.parametrize("fetch", [filled, in_one_piece])
 def test_wrong_content_leaves_no_new_archive(
     tmp_path: Path, data: bytes, there: bool, fetch: Callable[..., Fetch]
 ) -> None:
@@ -366,7 +367,8 @@ def piped(*steps: Callable[[ArchiveWriter], Awaitable[object]]) -> tuple[bytes, 
                         await step(archive)
             except MirrorError as caught:
                 error.append(caught)
-            os.close(write_end)
+            finally:
+                os.close(write_end)
             return await reading
 
     return asyncio.run(main()), next(iter(error), None)
@@ -379,7 +381,7 @@ def test_a_pipe_gets_the_same_bytes_as_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", FLIPPED)
-@pytest.mark.parametrize("fetch", [filled, lambda data: from_memory(data, "a test")])
+@pytest.mark.parametrize("fetch", [filled, in_one_piece])
 def test_a_pipe_never_gets_the_end_of_a_wrong_blob(data: bytes, fetch: Callable[..., Fetch]) -> None:
     got, error = piped(lambda archive: archive.put(NODE, fetch(data)))
     assert isinstance(error, DigestMismatch)
@@ -392,9 +394,9 @@ def test_a_pipe_never_gets_the_end_of_a_wrong_blob(data: bytes, fetch: Callable[
 def test_pipe_refuses_content_after_an_incomplete_blob() -> None:
     async def put_again(archive: ArchiveWriter) -> None:
         with pytest.raises(DigestMismatch):
-            await archive.put(NODE, from_memory(FLIPPED[1], "a test"))
+            await archive.put(NODE, in_one_piece(FLIPPED[1]))
         with pytest.raises(StorageError, match="in the middle of a blob"):
-            await archive.put(NODE, from_memory(DATA, "a test"))
+            await archive.put(NODE, in_one_piece(DATA))
 
     _, error = piped(put_again)
     assert isinstance(error, StorageError)
@@ -406,7 +408,7 @@ def test_small_wrong_blob_is_not_written_to_a_pipe() -> None:
 
     async def main() -> None:
         async with ArchiveWriter.to_pipe(write_end) as archive:
-            await archive.put(wrong, from_memory(b"wrong", "a test"))
+            await archive.put(wrong, in_one_piece(b"wrong"))
 
     with pytest.raises(DigestMismatch):
         asyncio.run(main())

@@ -683,7 +683,7 @@ def test_read_only_sink_checks_but_never_writes() -> None:
     assert asyncio.run(dry.has(node_of(SHARED)))
     assert not asyncio.run(ReadOnlySink(None).has(node_of(SHARED)))
     writes: Sequence[Callable[[], Any]] = [
-        lambda: dry.put(node_of(SHARED), stream.from_memory(b"", "nowhere")),
+        lambda: dry.put(node_of(SHARED), stream.from_verified(b"", "nowhere")),
         lambda: dry.tag("name", descriptor_of(FIRST), b""),
     ]
     for write in writes:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from functools import partial
 from itertools import pairwise
 
@@ -55,7 +55,7 @@ def halves(data: bytes) -> tuple[bytes, bytes]:
     return data[: len(data) // 2], data[len(data) // 2 :]
 
 
-async def collect(source: AsyncIterator[bytes]) -> bytes:
+async def collect(source: AsyncIterable[bytes]) -> bytes:
     return b"".join([chunk async for chunk in source])
 
 
@@ -391,3 +391,40 @@ def test_closed_verified_waits_for_the_hashing(monkeypatch: pytest.MonkeyPatch) 
         return sum(map(len, work.done))
 
     assert asyncio.run(main()) == len(DATA)
+
+
+def test_cancelled_read_interrupts_the_thread() -> None:
+    began, interrupted = threading.Event(), threading.Event()
+
+    def fill(_: memoryview) -> int:
+        began.set()
+        interrupted.wait(60)
+        return 0
+
+    async def main() -> None:
+        source = BlobReader(chunked([]), "a test", fill=fill, interrupt=interrupted.set)
+        reading = asyncio.create_task(stream.read(source, NODE))
+        await asyncio.to_thread(began.wait)
+        reading.cancel()
+        await reading
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert interrupted.is_set()
+
+
+def test_verified_content_is_hashed_only_if_it_is_a_part() -> None:
+    """Wrong content shows whether it is hashed."""
+    wrong = DATA[:-1] + bytes([DATA[-1] ^ 1])
+
+    async def fetched(start: int) -> None:
+        async with stream.from_verified(wrong, "a test")(start) as source:
+            check = stream.Verifier(NODE)
+            check.update([DATA[:start]])
+            check.trust(source)
+            check.update([await collect(source.chunks)])
+            check.finish("it")
+
+    asyncio.run(fetched(0))
+    with pytest.raises(DigestMismatch):
+        asyncio.run(fetched(1))

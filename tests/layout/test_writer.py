@@ -631,5 +631,5 @@ def test_parents_of_new_directories_are_synced(tmp_path: Path, monkeypatch: pyte
 
 
 def test_bytes_from_memory_can_be_put(path: Path) -> None:
-    writing(path, lambda layout: layout.put(NODE, stream.from_memory(DATA, "a test")))
+    writing(path, lambda layout: layout.put(NODE, stream.from_verified(DATA, "a test")))
     assert path_of(path).read_bytes() == DATA

@@ -31,6 +31,7 @@ from tests.support.command import Mirror, blobs
 from tests.support.images import Image, Remote
 from tests.support.memory import descriptor_of, node_of
 from tests.support.registry import Basic, EmbeddedRegistry, serving
+from tests.support.sources import in_one_piece
 from tests.support.strategies import digest_by
 
 T = TypeVar("T")
@@ -106,7 +107,7 @@ class Peer:
         return self.using(read)
 
     def put(self, node: Descriptor, data: bytes, options: RegistryOptions | None = None) -> None:
-        self.using(lambda repository: repository.put(node, stream.from_memory(data, "a test")), options)
+        self.using(lambda repository: repository.put(node, in_one_piece(data)), options)
 
     def has(self, node: Descriptor) -> bool:
         return self.using(lambda repository: repository.has(node))
@@ -246,7 +247,7 @@ def test_a_blob_of_another_repository_is_mounted(peer: Peer) -> None:
 def test_blob_that_cannot_be_mounted_is_uploaded(peer: Peer) -> None:
     async def put(repository: Repository) -> None:
         repository.registry.blob_repositories[NODE.digest] = peer.sibling().repo
-        await repository.put(NODE, stream.from_memory(LAYER.data, "a test"))
+        await repository.put(NODE, stream.from_verified(LAYER.data, "a test"))
 
     peer.using(put)
     assert peer.get(NODE) == LAYER.data
@@ -279,10 +280,10 @@ def test_an_image_is_pushed(peer: Peer) -> None:
     async def push(repository: Repository) -> None:
         for digest, data in MULTI.blobs.items():
             node = Descriptor("a/b", Digest.parse(digest), len(data))
-            await repository.put(node, stream.from_memory(data, "a test"))
+            await repository.put(node, stream.from_verified(data, "a test"))
         for digest, (data, media_type) in MULTI.manifests.items():
             node = Descriptor(media_type, Digest.parse(digest), len(data))
-            await repository.put(node, stream.from_memory(data, "a test"))
+            await repository.put(node, stream.from_verified(data, "a test"))
         await repository.tag("v1", descriptor_of(MULTI), MULTI.data)
 
     peer.using(push)

@@ -85,7 +85,7 @@ def fetch(registry: EmbeddedRegistry, node: Descriptor = NODE) -> bytes:
 
 
 def body() -> Fetch:
-    return stream.from_memory(DATA, "a test")
+    return stream.from_verified(DATA, "a test")
 
 
 def fault(registry: EmbeddedRegistry, method: str, path: str, *action: Action, times: int | None = None) -> None:
@@ -336,7 +336,7 @@ def test_manifest_is_sent_with_its_media_type(registry: EmbeddedRegistry) -> Non
     root = descriptor_of(index)
 
     async def push(repository: Repository) -> None:
-        await repository.put(root, stream.from_memory(index.data, "a test"))
+        await repository.put(root, stream.from_verified(index.data, "a test"))
         await repository.tag("v2", root, index.data)
 
     using(registry, push)

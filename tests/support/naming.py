@@ -28,8 +28,8 @@ async def name_all(path: Path) -> None:
         for name, image in zip(NAMES, IMAGES, strict=True):
             for digest, data in image.blobs.items():
                 node = Descriptor("a/b", Digest.parse(digest), len(data))
-                await layout.put(node, stream.from_memory(data, "a test"))
-            await layout.put(descriptor_of(image), stream.from_memory(image.data, "a test"))
+                await layout.put(node, stream.from_verified(data, "a test"))
+            await layout.put(descriptor_of(image), stream.from_verified(image.data, "a test"))
             await layout.tag(name, descriptor_of(image), image.data)
             await layout.flush()
 

@@ -1,12 +1,22 @@
-"""Content in memory as a source that is read in several pieces, as from a disk, by a thread or by the event loop."""
+"""Content in memory as a source: in one piece, or read in several as from a disk, by a thread or the event loop."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from mirror.content.stream import BlobReader, Fetch
+from mirror.content.stream import BlobReader, Fetch, single_chunk
 
 _PIECE = 1024  # bytes, at least
 fills = True  # threads can read it
+
+
+def in_one_piece(data: bytes) -> Fetch:
+    """Return a function that opens content, not verified, in one chunk."""
+
+    @asynccontextmanager
+    async def fetch(start: int) -> AsyncIterator[BlobReader]:
+        yield BlobReader(single_chunk(data[start:]), "a test", start=start)
+
+    return fetch
 
 
 def in_pieces(data: bytes) -> Fetch:
