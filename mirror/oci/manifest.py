@@ -68,7 +68,7 @@ class Document(NamedTuple):
         return self.manifests + ((self.config,) if self.config else ()) + self.layers
 
 
-_PARSED = Recent[tuple[bytes, str | None], Document](4 * 1024 * 1024)  # bytes of the manifests; parsed, they take more
+_PARSED = Recent[tuple[bytes, str | None], Document](1024 * 1024)  # bytes of the manifests; parsed, they take more
 
 
 class Node(NamedTuple):
