@@ -50,9 +50,12 @@ class Ingest:
         name = partial_name(node)
         journal = Journal(partials, name)
         file = AtomicFile.resume(partials, name) if journal.is_usable else None
+        if file and not journal.find():
+            file.close() if file.size else file.discard()
+            file = None
         self.file: AtomicFile = file or AtomicFile.create(temporary)
         self._journal = journal if file else None  # only a file that can be resumed has one
-        self._held = Extents()  # what the file has
+        self._held = Extents([(0, self.file.size)])  # what the file has, as far as that is known
         self.reused = 0  # bytes
         self._node, self._temporary, self._batch, self._hard_link = node, temporary, batch, hard_link
         self._answered = False  # whether the source has begun to send anything

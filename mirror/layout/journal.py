@@ -28,7 +28,7 @@ _LINE = re.compile(rb"mirror-ranges 1 (\d{1,19}) ((?:\d{1,19}-\d{1,19}(?:,\d{1,1
 
 
 class Journal:
-    """The journal of the partial file `name` in `directory`. The caller has locked that file."""
+    """The journal of the partial file `name` in `directory`. The caller has locked that file, and calls `find`."""
 
     def __init__(self, directory: Directory, name: str) -> None:
         self._directory, self._name = directory, name + SUFFIX
@@ -43,12 +43,19 @@ class Journal:
 
     @property
     def exists(self) -> bool:
-        """Return whether it has been read or written."""
+        """Return whether it is open: it has been found or written."""
         return self._file is not None
+
+    def find(self) -> bool:
+        """Open the journal if there is one; return False if there is, and it cannot be opened."""
+        if self._directory.status(self._name) is not None:
+            self._file = AtomicFile.resume(self._directory, self._name)
+            return self.exists
+        return True
 
     def read(self) -> Extents | None:
         """Return the recorded parts; no parts if the record is damaged, and None if there is no journal."""
-        if self._directory.status(self._name) is None:
+        if not self.exists:
             return None
         self._count, found = max(self._slots(self._open()), key=lambda slot: slot[0], default=(0, Extents()))
         return found

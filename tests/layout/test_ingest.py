@@ -408,6 +408,30 @@ def test_planted_journal_keeps_the_partial_file_from_being_used(holed: Path, tmp
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize("has_partial", [True, False])
+def test_journal_that_cannot_be_opened_does_not_keep_the_blob_from_being_stored(holed: Path, has_partial: bool) -> None:
+    """Another process has locked it, as if it were another user's."""
+    if not has_partial:
+        (holed / ".mirror" / "partial" / partial_name(NODE)).unlink()
+    before = partials(holed)
+    with (holed / ".mirror" / "partial" / f"{partial_name(NODE)}.ranges").open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        put(holed, Ranged())
+    assert blob_path(holed, NODE.digest).read_bytes() == DATA
+    assert partials(holed) == before
+
+
+def test_partial_file_is_kept_if_the_put_ends_before_it_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise CUT
+
+    plant(path, DATA[:500])
+    monkeypatch.setattr("mirror.layout.ingest.Ingest._load", fail)
+    with pytest.raises(TransferError):
+        put(path, Origin())
+    assert partials(path) == {NODE.digest: DATA[:500]}
+
+
 def test_partial_file_locked_by_another_process_is_received_over_several_connections_too(holed: Path) -> None:
     before = partials(holed)
     with (holed / ".mirror" / "partial" / partial_name(NODE)).open("r+b") as other:

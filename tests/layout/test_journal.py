@@ -32,6 +32,7 @@ def written(folder: Path, *records: list[tuple[int, int]]) -> bytes:
 
 def read(folder: Path) -> list[tuple[int, int]] | None:
     file = journal(folder)
+    assert file.find()
     found = file.read()
     file.close()
     return None if found is None else list(found)
