@@ -150,7 +150,7 @@ class ArchiveWriter:
         """Make `name` point to `root` in the `index.json` to be written (`Sink`)."""
         before = self._index.add(name, root)
         if self._images is not None:
-            image = docker_manifest.paths_of(manifest.parse(data, root.media_type, root.digest))
+            image = docker_manifest.paths_of(manifest.parse_once(data, root.media_type, root.digest))
             self._images.setdefault(image, []).extend([name] if Reference.parse(name).tag else [])
         return before.root.digest if before else None
 

@@ -85,7 +85,7 @@ async def leaves(source: Source, root: Descriptor, retry: RetryPolicy = ONCE, *,
 async def read_node(source: Source, node: Descriptor, retry: RetryPolicy = ONCE) -> Node:
     """Fetch, check and parse one manifest."""
     data = await read_small(source, node, retry)
-    return Node(node, data, manifest.parse(data, node.media_type, str(node.digest)))
+    return Node(node, data, manifest.parse_once(data, node.media_type, str(node.digest)))
 
 
 async def is_disguised(

@@ -97,7 +97,7 @@ class Relations:
                     self._refer(Descriptor(OCI_MANIFEST, digest, len(data)), subject)
 
     def _add(self, digest: Digest, data: bytes) -> None:
-        document = manifest.parse(data, None, digest)
+        document = manifest.parse_once(data, None, digest)
         if self.known:
             self.known.add(digest, data)
         for child in document.manifests:

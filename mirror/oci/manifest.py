@@ -83,14 +83,18 @@ def parse(data: bytes, media_type: str | None, what: str, *, cap: int = MANIFEST
     """Parse the exact bytes of a manifest or an index of at most `cap` bytes.
 
     `media_type` is from the descriptor or the Content-Type header, if there is one; `what` names the document in errors
-    (InvalidContent, InvalidDigest), and may be empty. The same bytes are needed several times in one run: they are
-    parsed once.
+    (InvalidContent, InvalidDigest), and may be empty.
     """
     if len(data) > cap:
         raise invalid(what, f"{len(data)} bytes; a manifest has at most {cap}")
+    return parse_object(load_object(data, what), media_type, what)
+
+
+def parse_once(data: bytes, media_type: str | None, what: str) -> Document:
+    """As `parse`, for bytes that several steps of one run need: the documents parsed last are remembered."""
     found = _PARSED.get((data, media_type))
     if found is None:
-        found = parse_object(load_object(data, what), media_type, what)
+        found = parse(data, media_type, what)
         # Without an announced type, the result is the same as if the type that was found had been announced.
         for known in (media_type, found.media_type) if media_type is None else (media_type,):
             _PARSED.add((data, known), found, len(data))

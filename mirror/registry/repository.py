@@ -114,7 +114,7 @@ class Repository:
             raise DigestMismatch(f"The manifest of {what}", want=wanted, got=digest)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise InvalidContent(f"The manifest of {what} is compressed, although identity was requested.")
-        document = manifest.parse(data, _content_type(response), f"The manifest of {what}")
+        document = manifest.parse_once(data, _content_type(response), f"The manifest of {what}")
         return Descriptor(document.media_type, digest, len(data), data=data, artifact_type=document.artifact_type)
 
     async def peek(self, name: str) -> Descriptor | None:
@@ -235,7 +235,7 @@ class Repository:
 
         What a tag points to already is not asked for again: `tag` reads it.
         """
-        if manifest.parse(data, node.media_type, node.digest).subject:
+        if manifest.parse_once(data, node.media_type, node.digest).subject:
             return False
         if node.digest in self._same_roots:
             return True
@@ -253,7 +253,7 @@ class Repository:
                 if "OCI-Subject" not in response.headers:
                     self.unlisted_referrers.add(name)
         except TransferError as error:
-            document = manifest.parse(data, media_type, name)
+            document = manifest.parse_once(data, media_type, name)
             explained = push_errors.explain_manifest(
                 error, document, self._pushed_manifests, accepted=self._has_accepted
             )
