@@ -8,7 +8,7 @@ from typing import Protocol
 from mirror.archive import header
 from mirror.content.filecopy import copy_file
 from mirror.content.stream import Batch, BlobReader, ReadInto, Verifier
-from mirror.errors import TransferError
+from mirror.errors import MirrorError
 from mirror.fs.atomic import write_all
 from mirror.fs.directory import os_errors
 from mirror.layout.blobs import place
@@ -62,11 +62,16 @@ class MemberWriter:
     def __init__(self, node: Descriptor, offset: int) -> None:
         self.node = node
         self.size = 0  # bytes that have been received and hashed
-        self.sound = True  # the written part is known, so another attempt can resume
+        self._sound = True  # the written part is known
         self.partial_size = False  # something has been written
         self._waiting: list[bytes | memoryview] = [_header(node)]
         self._padding = header.padding(node.size)
         self._check, self._next = Verifier(node), offset
+
+    @property
+    def is_resumable(self) -> bool:
+        """True if another attempt can go on: what has been written is known, and has been hashed."""
+        return self._sound and not self._check.trusts
 
     def trust(self, body: BlobReader) -> None:
         """As `Verifier.trust`."""
@@ -79,11 +84,11 @@ class MemberWriter:
     def hold(self, output: Output, batch: Batch) -> None:
         """Write the batch that was held back, and hold back this one, which another thread hashes."""
         self._write(output, [])
-        self._waiting, self.sound = [*batch], True
+        self._waiting, self._sound = [*batch], True
 
     def finish(self, output: Output, body: BlobReader) -> None:
         """Verify the digest, then write the rest. A failed attempt cannot be resumed."""
-        self.sound, self.partial_size = False, True
+        self._sound, self.partial_size = False, True
         self._check.finish(body.called(self.node))
         self._write(output, [self._padding])
 
@@ -95,15 +100,16 @@ class MemberWriter:
             self.size += len(view)
 
         at = self._next + sum(map(len, self._waiting))
+        self._sound = False
         try:
             copy_file(body, self.node, fill, self._check, write, advance, at)
-        except TransferError:
-            self.sound = self._check.size == self.size  # what was hashed has been written
+        except MirrorError as error:
+            self._sound = error.transient and self._check.size == self.size  # what was hashed has been written
             raise
         self._write(output, [self._padding])
 
     def _write(self, output: Output, chunks: Sequence[bytes | memoryview]) -> None:
-        self.sound, self.partial_size = False, True
+        self._sound, self.partial_size = False, True
         chunks = [*self._waiting, *chunks]
         output.write_at(chunks, self._next)
         self._next += sum(map(len, chunks))

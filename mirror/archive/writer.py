@@ -29,7 +29,7 @@ from mirror.archive.docker_manifest import Image
 from mirror.archive.member_writer import MemberWriter, Output, Pipe, after, length
 from mirror.concurrency import to_thread, to_thread_cancellable
 from mirror.content.stream import Fetch, batch_size, batches, pipeline
-from mirror.errors import InvalidContent, StorageError, UsageError
+from mirror.errors import DigestMismatch, InvalidContent, SizeMismatch, StorageError, UsageError
 from mirror.fs.atomic import AtomicFile
 from mirror.fs.directory import Directory, kind_name
 from mirror.layout import index
@@ -128,10 +128,26 @@ class ArchiveWriter:
             raise InvalidContent(f"{node.digest} has {self._sizes[node.digest]} bytes, but should have {node.size}.")
 
     async def _write(self, node: Descriptor, fetch: Fetch, offset: int) -> None:
+        """Write a member. If its beginning is from an earlier attempt, and the whole is wrong, write it once more."""
         member = self._members.get(offset)
-        if member is None or not member.sound or member.node != node:  # there is nothing to resume
-            self._check_complete()
-            member = self._members[offset] = MemberWriter(node, offset)
+        if member is None or not member.is_resumable or member.node != node:
+            member = self._begin(node, offset)
+        resumed = member.size > 0
+        try:
+            await self._receive(member, fetch)
+        except (DigestMismatch, SizeMismatch) as error:
+            if error.transient or not (resumed and self._seekable):
+                raise
+            await self._receive(self._begin(node, offset), fetch)
+        del self._members[offset]
+        self._sizes[node.digest] = node.size
+
+    def _begin(self, node: Descriptor, offset: int) -> MemberWriter:
+        self._check_complete()
+        self._members[offset] = MemberWriter(node, offset)
+        return self._members[offset]
+
+    async def _receive(self, member: MemberWriter, fetch: Fetch) -> None:
         async with fetch(member.size) as body:
             member.trust(body)
             excess = member.size - body.start  # bytes that a source sends again because it cannot seek
@@ -140,11 +156,9 @@ class ArchiveWriter:
                 await to_thread_cancellable(take, on_cancel=body.interrupt)
             else:
                 # Hash and write each batch in two threads. The last bytes are held back until the digest is verified.
-                found = after(excess, batches(body, node, self._batch))
+                found = after(excess, batches(body, member.node, self._batch))
                 await pipeline(found, member.update, partial(member.hold, self._output))
                 await to_thread(partial(member.finish, self._output, body))
-        del self._members[offset]
-        self._sizes[node.digest] = node.size
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         """Make `name` point to `root` in the `index.json` to be written (`Sink`)."""

@@ -107,9 +107,14 @@ class Verifier:
         self._hasher: Hasher | None = node.digest.hasher()
 
     def trust(self, body: BlobReader) -> None:
-        """Hash nothing if all content comes from a body that has been verified."""
+        """Hash nothing if all content comes from a body that has been verified; no other body may follow it."""
         if body.verified and not (self.size or body.start):
             self._hasher = None
+
+    @property
+    def trusts(self) -> bool:
+        """True if nothing is hashed."""
+        return self._hasher is None
 
     def update(self, batch: Sequence[bytes | memoryview]) -> None:
         for chunk in batch:

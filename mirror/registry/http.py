@@ -19,7 +19,6 @@ from yarl import URL
 
 from mirror.content.stream import ReadInto
 from mirror.errors import InvalidContent, TransferError
-from mirror.oci.digest import Digest
 from mirror.oci.reference import DOCKER_HUB
 from mirror.quota import Quota
 from mirror.registry import push_errors
@@ -90,7 +89,6 @@ class Registry:
     ) -> None:
         self.name, self.options, self.limits = name, options, limits
         self.supports_ranges = True  # until a range request fails
-        self.delayed_ranges: set[Digest] = set()  # of blobs: a range was refused by a transient status
         self.blob_repositories: dict[str, str] = {}  # by digest, a repository from which the blob can be mounted
         self.max_body_size = options.chunk_size or sys.maxsize  # bytes of an upload request, as set or as found out
         self.takes_whole_blobs = options.chunk_size is None  # in one PUT, until one is refused

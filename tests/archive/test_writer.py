@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from mirror.archive.extents import Members
 from mirror.archive.writer import ArchiveWriter
 from mirror.content.store import Sink
-from mirror.content.stream import BlobReader, Fetch, single_chunk
+from mirror.content.stream import BlobReader, Fetch, from_verified, single_chunk
 from mirror.errors import (
     ContentError,
     DigestMismatch,
     InvalidContent,
     MirrorError,
+    SizeMismatch,
     StorageError,
     TransferError,
     UsageError,
@@ -444,6 +445,10 @@ class InterruptedSource:
         self._after: int | None = after
         self._ranges, self._data, self._fills = ranges, data, fills
 
+    def use_up(self) -> None:
+        """Do not fail any more."""
+        self._after = None
+
     @asynccontextmanager
     async def __call__(self, start: int) -> AsyncIterator[BlobReader]:
         self.asked.append(start)
@@ -494,6 +499,50 @@ def test_interrupted_blob_is_requested_again_from_its_offset(
     assert write(tmp_path / "cut.tar", attempts(source)) == clean
     assert source.asked == [0, after]
     assert piped(attempts(InterruptedSource(after, ranges=ranges, fills=fills))) == (clean, None)
+
+
+class WrongBeginning:
+    """A source that fails once in the middle, after wrong bytes; then it is right."""
+
+    def __init__(self, fills: bool) -> None:
+        self.asked: list[int] = []
+        wrong, right = InterruptedSource(4_000_000, data=FLIPPED[0], fills=fills), InterruptedSource(0, fills=fills)
+        right.use_up()
+        self._sources = [wrong, right, right]
+
+    @asynccontextmanager
+    async def __call__(self, start: int) -> AsyncIterator[BlobReader]:
+        self.asked.append(start)
+        async with self._sources.pop(0)(start) as body:
+            yield body
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fills", [True, False])
+def test_wrong_beginning_of_an_interrupted_blob_is_fetched_again(tmp_path: Path, fills: bool) -> None:
+    source = WrongBeginning(fills)
+    assert write(tmp_path / "x.tar", attempts(source)) == write(tmp_path / "clean.tar", put(DATA))
+    assert source.asked == [0, 4_000_000, 0]
+    got, error = piped(attempts(WrongBeginning(fills)))
+    assert isinstance(error, DigestMismatch)
+    assert len(got) < len(DATA)
+
+
+@pytest.mark.parametrize("size", [1000, 2_000_000])
+@pytest.mark.parametrize("fetch", [filled, in_one_piece, lambda data: from_verified(data, "a test")])
+def test_failed_put_has_no_effect_on_the_next_one(tmp_path: Path, size: int, fetch: Callable[[bytes], Fetch]) -> None:
+    data = random.Random(1).randbytes(size)
+    node = Descriptor("x/y", Digest.of(data), size)
+
+    async def put_three(archive: ArchiveWriter) -> None:
+        with pytest.raises(SizeMismatch):
+            await archive.put(node, fetch(data + b"excess"))
+        for wrong in (data[:-1] + bytes([data[-1] ^ 1]), bytes([data[0] ^ 1]) + data[1:]):
+            with pytest.raises(DigestMismatch):
+                await archive.put(node, filled(wrong))
+        await archive.put(node, filled(data))
+
+    assert write(tmp_path / "x.tar", put_three) == write(tmp_path / "clean.tar", put(data))
 
 
 def test_cancelled_put_interrupts_the_source(tmp_path: Path) -> None:

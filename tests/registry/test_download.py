@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 
 import pytest
@@ -21,7 +20,6 @@ from mirror.registry import Client, RegistryOptions, Repository
 from mirror.registry.blobs import ranges
 from mirror.registry.blobs.parallel import ConnectionScaler
 from mirror.registry.transport.rate_limit import RateLimit
-from mirror.retry import ONCE, RetryPolicy
 from tests.content.test_ranged import MemoryFile, tiny_regions
 from tests.registry.test_errors import answer
 from tests.support.registry import (
@@ -53,9 +51,13 @@ def registry(registry: EmbeddedRegistry) -> EmbeddedRegistry:
     return registry
 
 
-def download(
-    registry: EmbeddedRegistry, *starts: int, connections: int | None = None, retry: RetryPolicy = ONCE
-) -> list[tuple[int, bytes]]:
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat a request for a range without a pause."""
+    monkeypatch.setattr("mirror.registry.blobs.download._PAUSE", 0)
+
+
+def download(registry: EmbeddedRegistry, *starts: int, connections: int | None = None) -> list[tuple[int, bytes]]:
     """Open the blob once for each start; return the start and the content of each body."""
 
     async def read(repository: Repository, start: int) -> tuple[int, bytes]:
@@ -67,7 +69,7 @@ def download(
         async with Client(RegistryOptions(connections_per_blob=connections)) as client:
             repository = Repository(client.registry(registry.host), "a")
             for start in starts:
-                found.append(await retry.run(partial(read, repository, start)))
+                found.append(await read(repository, start))
         return found
 
     return asyncio.run(main())
@@ -114,7 +116,6 @@ def content_range(text: str | None, *more: Action, add: bool = False) -> Action:
 
 
 SIZE = len(DATA)
-AT_ONCE = RetryPolicy(delay=0)
 LIARS: dict[str, Action] = {
     "a part that begins too early": content_range(f"bytes 4999-{SIZE - 1}/{SIZE}"),
     "a part that begins too late": content_range(f"bytes 5001-{SIZE - 1}/{SIZE}"),
@@ -142,18 +143,20 @@ def test_wrong_range_response_is_followed_by_requests_without_range(registry: Em
     assert requested_ranges(registry) == ["bytes=5000-", None, None]
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_busy_server_is_asked_for_a_range_again(registry: EmbeddedRegistry, status: int) -> None:
     """The part that has arrived before is not lost."""
     for skip in (0, 2):
         registry.fault(Fault(path="/blobs/", times=1, skip=skip, action=Status(status)))
-    assert download(registry, 5000, 5000, retry=AT_ONCE) == [(5000, DATA[5000:])] * 2
+    assert download(registry, 5000, 5000) == [(5000, DATA[5000:])] * 2
     assert requested_ranges(registry) == ["bytes=5000-"] * 4
 
 
+@pytest.mark.usefixtures("at_once")
 def test_server_that_fails_for_ranges_only_is_asked_for_the_whole(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(path="/blobs/", times=None, action=OnRangeRequests((Status(503),))))
-    assert download(registry, 5000, retry=AT_ONCE) == [(0, DATA)]
+    assert download(registry, 5000) == [(0, DATA)]
     assert requested_ranges(registry) == ["bytes=5000-", "bytes=5000-", None]
 
 

@@ -5,6 +5,7 @@ Every attempt starts at the registry's own URL: signed URLs from earlier redirec
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from email.utils import parsedate_to_datetime
@@ -19,8 +20,8 @@ from mirror.registry.blobs.parallel import MIN_REMAINING, BlobRanges
 from mirror.registry.http import Registry
 from mirror.registry.transport.errors import TRANSIENT
 from mirror.registry.transport.exchange import Response
-from mirror.registry.transport.request_text import Request
 
+_PAUSE = 1.0  # seconds before a range is requested once more, unless the registry asks for a longer pause
 _ANY_STATUS = frozenset(range(100, 1000))
 
 
@@ -52,22 +53,22 @@ async def _request(
 
     A registry may answer a range request with any status, whether it supports ranges or not. So if the response is not
     the range, the request is sent again without one, and the response to that decides. A transient status may only say
-    that the registry is busy: the first time, the range is requested again later, so that what has arrived is not lost.
+    that the registry is busy: the range is requested once more, so that what has arrived before is not lost.
     """
     refused = False
     if 0 < start < blob.size and registry.supports_ranges:
         attempt = await stack.enter_async_context(AsyncExitStack())
         response = await _request_range(attempt, registry, path, scope, start, blob.size - start)
+        if response and response.status in TRANSIENT:
+            await attempt.aclose()
+            await asyncio.sleep(_PAUSE)
+            response = await _request_range(attempt, registry, path, scope, start, blob.size - start)
         if response and ranges.matches(response, start, blob.size - 1, blob.size):
-            registry.delayed_ranges.discard(blob.digest)
             return response, start
         if response and response.status == 200:
             registry.supports_ranges = False
             return response, 0
         refused = response is None or response.status not in TRANSIENT
-        if response and not refused and blob.digest not in registry.delayed_ranges:
-            registry.delayed_ranges.add(blob.digest)
-            raise await registry.error(Request.of(response), response)
         await attempt.aclose()
     response = await stack.enter_async_context(registry.send("GET", path, scope=scope, size=blob.size))
     registry.supports_ranges &= not refused
