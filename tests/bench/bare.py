@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 THREADS, BUFFER = 4, 1 << 20
-WRITEBACK = 8 << 20  # bytes that are written between two calls that start the writeback
+WRITEBACK, RECENT = 8 << 20, 16 << 20  # bytes between two calls that start the writeback, and of those on the way
 ACCEPT = "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json\r\n"
 
 
@@ -133,7 +133,7 @@ def write(path: Path, pieces: Iterable[bytes | memoryview], digest: str = "") ->
             hasher.update(piece)
             written += file.write(piece)
             if written % WRITEBACK == 0:
-                os.posix_fadvise(file.fileno(), written - WRITEBACK, WRITEBACK, os.POSIX_FADV_DONTNEED)
+                os.posix_fadvise(file.fileno(), max(0, written - RECENT), RECENT, os.POSIX_FADV_DONTNEED)
         require(digest in ("", f"sha256:{hasher.hexdigest()}"), f"{digest} is wrong")
         os.fsync(file.fileno())
     partial.rename(path)

@@ -31,6 +31,7 @@ TLS_PUSHES = (
     f"{_BARE} push https://$TLS/bench:1 $LAYOUT $CERTS/ca.crt",
     f"{_SKOPEO} --dest-cert-dir $CERTS oci:$LAYOUT:1 docker://$TLS/bench:1",
 )
+EDGE_PULL = "mirror pull $TLS/edge:1 -o $FRESH --ca-file $CERTS/ca.crt"
 LARGE_PULL = "mirror pull $HOST/large:1 -o $FRESH"
 _JOBS = (1, 4, 16, 64)
 
@@ -52,7 +53,7 @@ def push_tls(rig: Rig) -> list[Row]:
 
 
 def memory(rig: Rig) -> list[Row]:
-    """Report the largest peak with up to 64 blobs at once, of large blobs and of one very large blob."""
+    """Report the largest peak with up to 64 blobs at once: of large ones, a very large one, and many of 1 MB."""
     layouts = {f"24 blobs up to {size_of(150_000_000 // rig.workload.divisor)}": rig.layout}
     layouts |= {f"one blob of {size_of(rig.workload.large)}": rig.large}
     rows = []
@@ -69,7 +70,11 @@ def memory(rig: Rig) -> list[Row]:
     for jobs in _JOBS[-2:]:
         say(f"memory, TLS, -j {jobs}")
         tls += [rig.pull(f"{TLS_PULLS[0]} -j {jobs}"), rig.push(f"{TLS_PUSHES[0]} -j {jobs}", rig.layout, tls=True)]
-    return [*rows, table.memory("pull and push, TLS, largest peak memory of -j 16, 64", tls, most=MEMORY)]
+    rows.append(table.memory("pull and push, TLS, largest peak memory of -j 16, 64", tls, most=MEMORY))
+    say("memory, blobs of 1 MB")
+    edge = [rig.push(f"{TLS_PUSHES[0]} -j 64", rig.edge, tls=True), rig.pull(f"{EDGE_PULL} -j 64")]
+    what = f"pull and push, {rig.workload.blobs} blobs of 1 MB, TLS, largest peak memory of -j 64"
+    return [*rows, table.memory(what, edge, most=MEMORY)]
 
 
 def _pull(rig: Rig, what: str, commands: Sequence[str], most: float) -> list[Row]:

@@ -69,6 +69,14 @@ class Rig:
         return folder
 
     @cached_property
+    def edge(self) -> Path:
+        """An image with many blobs of 1 MB, pulled by mirror; it is in the registry too, as `edge:1`."""
+        folder = self.folder / "edge"
+        self.publish("tests.bench.samples", "edge", self.workload.blobs)
+        self.shell.run("mirror pull $HOST/edge:1 -o $FRESH", HOST=self.host, FRESH=folder)
+        return folder
+
+    @cached_property
     def archive(self) -> Path:
         """The benchmark image, exported by mirror."""
         path = self.folder / "images.tar"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from tests.support.images import Blob, Remote, cosign_tag, image, layer, signature
 
 _EACH = 10  # images in a repository, and images for each signature
+_SIZES = {"blobs": 100_000, "edge": 1_000_000}  # bytes of each layer; one of 1 MiB would be received by a thread
 _SMALL = (5_000_000, 2_000_000, 1_000_000)
 
 
@@ -18,7 +19,7 @@ def publish(remote: Remote, kind: str, number: int) -> Iterator[str]:
     if kind == "many":
         yield from _many(remote, number)
         return
-    layers = _layers(_SMALL) if kind == "small" else _layers([100_000] * (number - 1))
+    layers = _layers(_SMALL) if kind == "small" else _layers([_SIZES[kind]] * (number - 1))
     image("linux/amd64", *layers).publish(remote, kind, "1")
     yield f"{kind}:1"
 

@@ -22,7 +22,8 @@ from mirror.registry.transport.socket_exchange import SocketExchange
 from mirror.registry.transport.tls import TlsConfig, TlsContexts, tls_config
 from mirror.registry.transport.urls import Origin
 
-SMALLEST = 1024 * 1024  # bytes of a body that threads move; a smaller one costs less in the event loop
+SMALLEST = 1024 * 1024  # bytes of a body that threads move; a smaller one costs less time in the event loop
+_FEW_JOBS = 16  # with more, threads move smaller bodies too: over TLS, they need a quarter of the event loop's memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ class Route:
             read_timeout=read_timeout or self._options.timeout,
         )
         size = max(expected, data.size if isinstance(data, Body) else 0)
-        exchange = self._exchanges.threads if size >= SMALLEST and SocketExchange.takes(call) else self._exchanges.loop
+        smallest = SMALLEST if self._options.jobs <= _FEW_JOBS else SMALLEST // 4
+        exchange = self._exchanges.threads if size >= smallest and SocketExchange.takes(call) else self._exchanges.loop
         return exchange.open(call)
 
     def has_answered(self, url: URL) -> None:
