@@ -105,8 +105,7 @@ class _Signals:
                 self._exit()
         else:
             if again:
-                interrupt.erase()
-                os._exit(130)
+                self._exit()
 
     def _wait(self) -> bool:
         """Wait for a signal; return False at the end of the command."""

@@ -80,29 +80,39 @@ def test_interrupt_ends_a_pull_from_a_server_that_is_silent(
     assert_whole(layout)
 
 
+HANGING = """if True:
+    import sys
+    import time
+    from mirror import cli
+    from mirror.cli.run import run
+
+    async def hang():
+        print("now", flush=True)
+        time.sleep(3600)
+
+    def command(*args, **options):
+        run(hang(), again="Run the same command again to resume.")
+
+    cli.mirror.main = command
+    sys.modules["mirror.cli.run"]._CLEANUP_TIME = float(sys.argv[1])
+    cli.main()
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_ends_a_command_whose_event_loop_hangs(mirror: Mirror, number: signal.Signals) -> None:
-    code = """if True:
-        import time
-        from mirror import cli
-        from mirror.cli.run import run
-
-        async def hang():
-            print("now", flush=True)
-            time.sleep(3600)
-
-        def command(*args, **options):
-            run(hang(), again="Run the same command again to resume.")
-
-        cli.mirror.main = command
-        cli.main()
-    """
-    running = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=mirror.env
-    )
+@pytest.mark.parametrize("repeated", [False, True])
+def test_interrupt_ends_a_command_whose_event_loop_hangs(
+    mirror: Mirror, number: signal.Signals, repeated: bool
+) -> None:
+    """After the time for the cleanup, or at once if the signal is repeated."""
+    command = [sys.executable, "-c", HANGING, "3600" if repeated else "0.1"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=mirror.env)
     assert running.stdout
     assert running.stdout.readline() == b"now\n"
     running.send_signal(number)
+    while repeated and running.poll() is None:
+        time.sleep(0.05)
+        running.send_signal(number)
     result = finish(running)
     assert (result.code, result.err) == (130, "error: interrupted.\nhint: Run the same command again to resume.\n")
