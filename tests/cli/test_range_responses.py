@@ -64,7 +64,8 @@ def test_refused_range_request_is_followed_by_one_without_range(
     mirror("pull", interrupted, "--platform", "linux/amd64", "--retries", "0")
     assert_whole(tmp_path / "layout")
     sent = [seen.headers.get("range") for seen in registry.requests[before:] if LAYER.digest in seen.path]
-    assert sent == [f"bytes={RECEIVED}-", None]
+    attempts = 2 if status in (408, 429, 500, 503) else 1  # the registry may only be busy
+    assert sent == [*[f"bytes={RECEIVED}-"] * attempts, None]
 
 
 @pytest.mark.slow

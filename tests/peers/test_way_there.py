@@ -13,7 +13,7 @@ from tests.support.images import multi_arch
 
 pytestmark = pytest.mark.peer
 
-IMAGE = multi_arch()
+IMAGE = multi_arch(sizes=(1_500_000, 100))  # threads move the large layers
 LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))
 TLS = """
 server {

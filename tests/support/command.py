@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,9 @@ def leftovers(layout: Path) -> list[str]:
 
 
 def partials(layout: Path) -> dict[str, bytes]:
-    """Return the partial files by the digests of their blobs."""
-    found = layout.glob(".mirror/partial/*")
-    return {path.name.replace("-", ":", 1): path.read_bytes() for path in sorted(found)}
+    """Return the partial files by the digests of their blobs; a running command may complete some meanwhile."""
+    found = dict[str, bytes]()
+    for path in sorted(layout.glob(".mirror/partial/*")):
+        with suppress(FileNotFoundError):
+            found[path.name.replace("-", ":", 1)] = path.read_bytes()
+    return found
