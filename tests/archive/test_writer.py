@@ -5,7 +5,6 @@ import io
 import json
 import os
 import random
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,7 +35,7 @@ from tests.support import images
 from tests.support.archives import IMAGE_NAME, OCI_LAYOUT, REF_NAME, unpacked
 from tests.support.memory import descriptor_of
 from tests.support.profiles import examples
-from tests.support.sources import in_one_piece
+from tests.support.sources import Blocked, in_one_piece
 from tests.support.strategies import digest_by
 
 DATA = random.Random(3).randbytes(9_000_000)  # more than two batches
@@ -546,27 +545,19 @@ def test_failed_put_has_no_effect_on_the_next_one(tmp_path: Path, size: int, fet
 
 
 def test_cancelled_put_interrupts_the_source(tmp_path: Path) -> None:
-    began, interrupted = threading.Event(), threading.Event()
-
-    def fill(_: memoryview) -> int:
-        began.set()
-        interrupted.wait(60)
-        raise TransferError("It was interrupted.")
+    source = Blocked()
 
     @asynccontextmanager
     async def fetch(start: int) -> AsyncIterator[BlobReader]:
-        yield BlobReader(single_chunk(b""), "a test", fill=fill, interrupt=interrupted.set)
+        yield source.body
 
     async def main() -> None:
         async with ArchiveWriter.to_file(tmp_path / "x.tar", for_docker=False) as archive:
-            putting = asyncio.create_task(archive.put(NODE, fetch))
-            await asyncio.to_thread(began.wait)
-            putting.cancel()
-            await putting
+            await source.cancel(archive.put(NODE, fetch))
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main())
-    assert interrupted.is_set()
+    assert source.interrupted.is_set()
 
 
 def test_wrong_content_after_an_interruption_leaves_no_archive(tmp_path: Path) -> None:

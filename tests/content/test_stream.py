@@ -17,6 +17,7 @@ from mirror.content.stream import Batch, BlobReader
 from mirror.errors import DigestMismatch, InvalidDigest, MirrorError, SizeMismatch
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
+from tests.support.sources import Blocked
 from tests.support.strategies import QUICK, digest_by
 
 DATA = random.Random(1).randbytes(2048)
@@ -394,23 +395,13 @@ def test_closed_verified_waits_for_the_hashing(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_cancelled_read_interrupts_the_thread() -> None:
-    began, interrupted = threading.Event(), threading.Event()
-
-    def fill(_: memoryview) -> int:
-        began.set()
-        interrupted.wait(60)
-        return 0
-
     async def main() -> None:
-        source = BlobReader(chunked([]), "a test", fill=fill, interrupt=interrupted.set)
-        reading = asyncio.create_task(stream.read(source, NODE))
-        await asyncio.to_thread(began.wait)
-        reading.cancel()
-        await reading
+        await source.cancel(stream.read(source.body, NODE))
 
+    source = Blocked()
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main())
-    assert interrupted.is_set()
+    assert source.interrupted.is_set()
 
 
 def test_verified_content_is_hashed_only_if_it_is_a_part() -> None:
