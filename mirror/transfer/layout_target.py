@@ -16,7 +16,7 @@ from mirror.content.wrappers import ReadOnlySink
 from mirror.fs.directory import exists
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.ingest import partial_name
-from mirror.layout.refuse import refuse_file, refuse_foreign
+from mirror.layout.refuse import refuse_foreign
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.platforms import INDEX
@@ -52,7 +52,6 @@ class LayoutTarget(ImageTarget):
         self._owners: dict[str, ImageTransfer] = {}  # one image of each referrer, by the referrer's name
 
     def check(self, selection: PlatformSelection, stack: AsyncExitStack) -> None:
-        refuse_file(self.path)
         if exists(self.path / "oci-layout"):
             self.near = stack.enter_context(Layout.open(self.path))
         else:
